@@ -1,0 +1,191 @@
+/**
+ * The contract of a storage backend: five methods that every store has, the rest by capability.
+ *
+ * Keys are paths inside the backend: well-formed Unicode (names of the file system are bytes), without a
+ * leading slash; a directory key has no trailing slash here (`a/b`), the root is the empty string.
+ * Sizes are bytes, times are `Timestamp`, durations milliseconds.
+ */
+
+/** Seconds since 1970 and the nanoseconds within that second (0..999,999,999). */
+export interface Timestamp {
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+/**
+ * What the store offers to tell one version of an object from another: an ETag, a generation, a version id,
+ * or `size+mtime` where nothing better exists. Compared for equality only.
+ */
+export type Validator = string;
+
+/** The state an object must be in for a change to happen. No write without one: a blind overwrite says `any`. */
+export type Precondition =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'match'; readonly validator: Validator }
+  | { readonly kind: 'any' };
+
+/** POSIX attributes that the store keeps for us beside the content. A missing field is not known. */
+export interface StoredAttributes {
+  /** Type and permission bits, `st_mode`: a symlink or a fifo is an object whose mode says so. */
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Device number, `st_rdev`, of a character or block device. */
+  readonly rdev?: number;
+  readonly modified?: Timestamp;
+  readonly changed?: Timestamp;
+  readonly accessed?: Timestamp;
+  /** Extended attributes: name → value in base64. */
+  readonly xattrs?: Readonly<Record<string, string>>;
+  /** Objects that are names of one file carry the same group; see docs/architecture.md, hard links. */
+  readonly linkGroup?: string;
+  /** Nonce of the write that made this version: how an unknown outcome is read back. */
+  readonly writer?: string;
+}
+
+export interface ObjectInfo {
+  readonly key: string;
+  readonly kind: 'file' | 'directory';
+  /** Bytes; undefined where the store cannot tell before reading. */
+  readonly size: number | undefined;
+  /** When the store says that the object was written. */
+  readonly modified: Timestamp;
+  /** undefined for an implicit directory: it has no object of its own. */
+  readonly validator: Validator | undefined;
+  /** Version id where the bucket has versions. */
+  readonly version?: string;
+  /** undefined: not known from this answer (a listing); `{}`: known to have none. */
+  readonly attributes: StoredAttributes | undefined;
+}
+
+export interface ListPage {
+  /** Children of one level, in any order. A name may appear twice: once as file and once as directory. */
+  readonly entries: readonly ObjectInfo[];
+  /** Where the next page starts; undefined after the last one. */
+  readonly cursor: string | undefined;
+}
+
+/** `length` bytes from `offset`; a range past the end is cut short, not an error. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Takes the bytes of a read in order. `write` resolves when more may come (back-pressure). */
+export interface ByteSink {
+  write(chunk: Uint8Array): void | Promise<void>;
+}
+
+/** The content of a write. It can be read again from any offset, so that a part can be sent twice. */
+export interface ByteSource {
+  readonly size: number;
+  /** Streams `range`; the chunks may be reused after the next pull. */
+  read(range: ByteRange): AsyncIterable<Uint8Array>;
+}
+
+/** Travels with every call. */
+export interface Context {
+  /** Aborts the call, also in the middle of a transfer. */
+  readonly signal: AbortSignal;
+  /** For the log of one operation across threads. */
+  readonly trace?: string;
+}
+
+/** What this store can do, as probed, not as hoped. */
+export interface Capabilities {
+  /** Preconditions that the store truly honours, per operation. */
+  readonly preconditions: {
+    readonly writeAbsent: boolean;
+    readonly writeMatch: boolean;
+    readonly multipartAbsent: boolean;
+    readonly multipartMatch: boolean;
+    readonly copyAbsent: boolean;
+    readonly removeMatch: boolean;
+  };
+  /** The store keeps `StoredAttributes`. */
+  readonly attributes: boolean;
+  /** Directories exist by themselves (a file system), or only as prefixes and markers (an object store). */
+  readonly directories: 'real' | 'markers';
+  /** The largest object that one `write` may carry before `multipart` is used inside. */
+  readonly maximumSize: number;
+  /** Bytes of a key, `Infinity` where only names are limited. */
+  readonly maximumKeyBytes: number;
+}
+
+export interface WriteOptions {
+  readonly precondition: Precondition;
+  readonly attributes?: StoredAttributes;
+}
+
+/** Every method throws MirageError: `ENOENT`, `EACCES`, `ESTALE` (precondition failed), `EHOSTDOWN`, `ETIMEDOUT`, `EIO`. */
+export interface Backend {
+  readonly capabilities: Capabilities;
+  stat(key: string, context: Context): Promise<ObjectInfo | undefined>;
+  list(prefix: string, cursor: string | undefined, context: Context): Promise<ListPage>;
+  /** Resolves with the version the bytes came from. With `match`, ESTALE if the object is another version by now. */
+  read(key: string, range: ByteRange, sink: ByteSink, context: Context, match?: Validator): Promise<ObjectInfo>;
+  write(key: string, source: ByteSource, options: WriteOptions, context: Context): Promise<ObjectInfo>;
+  remove(key: string, precondition: Precondition, context: Context): Promise<void>;
+  /** Ends connections; nothing may be called afterwards. */
+  close?(): Promise<void>;
+}
+
+/** Directories that outlive their last entry. */
+export interface DirectoryBackend extends Backend {
+  createDirectory(key: string, attributes: StoredAttributes, context: Context): Promise<ObjectInfo>;
+  /** Fails with ENOTEMPTY where the store can tell. */
+  removeDirectory(key: string, context: Context): Promise<void>;
+}
+
+/** Server-side copy: no bytes pass through this host. */
+export interface CopyBackend extends Backend {
+  copy(
+    from: string,
+    to: string,
+    options: WriteOptions & { readonly match?: Validator },
+    context: Context,
+  ): Promise<ObjectInfo>;
+}
+
+/** Attributes changed in place, content untouched. Resolves with the validator after the change. */
+export interface AttributeBackend extends Backend {
+  setAttributes(
+    key: string,
+    kind: 'file' | 'directory',
+    attributes: StoredAttributes,
+    precondition: Precondition,
+    context: Context,
+  ): Promise<ObjectInfo>;
+}
+
+/** Atomic rename inside the store. */
+export interface RenameBackend extends Backend {
+  rename(from: string, to: string, context: Context): Promise<void>;
+}
+
+/** Figures for `statfs`, in bytes and entries; undefined where the store has no limit. */
+export interface UsageBackend extends Backend {
+  usage(context: Context): Promise<{ total?: number; free?: number; entries?: number; freeEntries?: number }>;
+}
+
+/**
+ * A tree of the host's own kernel, reached through a descriptor of its root directory. The file system serves
+ * it with system calls below that descriptor, on its own thread, without copying content.
+ */
+export interface HostTree {
+  /** Descriptor of the root directory. */
+  readonly root: number;
+  close(): void;
+}
+
+/** A backend whose content is a tree of the host kernel (memory, local disk). */
+export interface HostTreeBackend extends Backend {
+  openTree(): HostTree;
+}
+
+export const hasDirectories = (b: Backend): b is DirectoryBackend => 'createDirectory' in b;
+export const hasCopy = (b: Backend): b is CopyBackend => 'copy' in b;
+export const hasSetAttributes = (b: Backend): b is AttributeBackend => 'setAttributes' in b;
+export const hasRename = (b: Backend): b is RenameBackend => 'rename' in b;
+export const hasUsage = (b: Backend): b is UsageBackend => 'usage' in b;
+export const hasHostTree = (b: Backend): b is HostTreeBackend => 'openTree' in b;

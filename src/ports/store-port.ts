@@ -1,0 +1,87 @@
+/**
+ * What the file-system side asks of the I/O side. Plain data crosses; bytes never do: both sides are threads of one process, so
+ * a file descriptor number is enough to say where bytes go or come from.
+ */
+import type {
+  ByteRange,
+  Capabilities,
+  ListPage,
+  ObjectInfo,
+  Precondition,
+  StoredAttributes,
+  Validator,
+} from '../backends/contract.js';
+
+/** Index of a mount in the mount table. */
+export type MountIndex = number;
+
+/** Every call may be aborted; an aborted call rejects with EINTR and its transfer stops. Failures are MirageError. */
+export interface StorePort {
+  capabilities(mount: MountIndex): Capabilities;
+  /** Which optional operations the backend has. */
+  features(mount: MountIndex): StoreFeatures;
+
+  stat(mount: MountIndex, key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined>;
+  list(
+    mount: MountIndex,
+    prefix: string,
+    cursor: string | undefined,
+    signal?: AbortSignal,
+  ): Promise<ListPage>;
+  /**
+   * Writes `range` of the object into `fd` at the same offsets. `onProgress` says up to which offset the bytes have arrived
+   * (they arrive in order within one call). With `match`, ESTALE when the object is another version by now.
+   */
+  fetch(mount: MountIndex, request: FetchRequest, signal?: AbortSignal): Promise<ObjectInfo>;
+  /** Puts the first `size` bytes of `fd` as the object. The file must not change until this settles. */
+  commit(mount: MountIndex, request: CommitRequest, signal?: AbortSignal): Promise<ObjectInfo>;
+  remove(mount: MountIndex, key: string, precondition: Precondition): Promise<void>;
+  createDirectory(mount: MountIndex, key: string, attributes: StoredAttributes): Promise<ObjectInfo>;
+  removeDirectory(mount: MountIndex, key: string): Promise<void>;
+  copy(mount: MountIndex, request: CopyRequest): Promise<ObjectInfo>;
+  setAttributes(
+    mount: MountIndex,
+    key: string,
+    kind: 'file' | 'directory',
+    attributes: StoredAttributes,
+    precondition: Precondition,
+  ): Promise<ObjectInfo>;
+  rename(mount: MountIndex, from: string, to: string): Promise<void>;
+  usage(
+    mount: MountIndex,
+  ): Promise<{ total?: number; free?: number; entries?: number; freeEntries?: number }>;
+}
+
+export interface StoreFeatures {
+  readonly directories: boolean;
+  readonly copy: boolean;
+  readonly setAttributes: boolean;
+  readonly rename: boolean;
+  readonly usage: boolean;
+}
+
+export interface FetchRequest {
+  readonly key: string;
+  readonly range: ByteRange;
+  readonly fd: number;
+  readonly match?: Validator;
+  readonly onProgress?: (arrivedTo: number) => void;
+}
+
+export interface CommitRequest {
+  readonly key: string;
+  readonly fd: number;
+  readonly size: number;
+  readonly precondition: Precondition;
+  readonly attributes: StoredAttributes;
+}
+
+export interface CopyRequest {
+  readonly from: string;
+  readonly to: string;
+  /** The source must still be this version. */
+  readonly match?: Validator;
+  readonly precondition: Precondition;
+  /** Replaces the attributes of the source. */
+  readonly attributes?: StoredAttributes;
+}
