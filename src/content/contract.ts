@@ -1,0 +1,87 @@
+/**
+ * The content side of the file system: clean cache files filled range by range from the store, and staged files that
+ * programs write. All of it lives on the file-system thread; the bytes move between descriptors on the I/O side.
+ */
+import type { ObjectInfo, Validator } from '../backends/contract.js';
+import type { MountIndex } from '../ports/store-port.js';
+
+/** One version of one object. */
+export interface Version {
+  readonly mount: MountIndex;
+  readonly key: string;
+  readonly validator: Validator;
+  readonly size: number;
+}
+
+/** Where a handle reads, so that the window in front of it can grow and shrink. One per open handle. */
+export interface ReadCursor {
+  /** End of the last read, bytes. */
+  next: number;
+  /** Bytes to have ahead of `next`. */
+  window: number;
+}
+
+/**
+ * The cache file of one version; shared by all who read that version, counted by `acquire`/`release`.
+ * Its descriptor stays valid from acquire to release.
+ */
+export interface CleanFile {
+  readonly version: Version;
+  readonly fd: number;
+  /** Every byte is in the file. */
+  readonly complete: boolean;
+  /**
+   * Returns undefined when [offset, offset + length) is in the file, else a promise of it. Fetches ahead along `cursor`.
+   * Waiters wait for their own bytes only. ESTALE: the object is another version by now. EINTR: aborted.
+   */
+  ensure(offset: number, length: number, cursor: ReadCursor, signal: AbortSignal): undefined | Promise<void>;
+  /** The whole object, for passthrough, hydration and staging. */
+  ensureAll(signal: AbortSignal): undefined | Promise<void>;
+  release(): void;
+}
+
+/** A file that is being written. Shared by all opens of its node. */
+export interface StagedFile {
+  readonly fd: number;
+  readonly size: number;
+  /** Changed since `committing` was called last (or ever). */
+  readonly dirty: boolean;
+  /** Bytes from the base that are not in the file yet: fetches them. Undefined: nothing to do. */
+  ensure(offset: number, length: number, cursor: ReadCursor, signal: AbortSignal): undefined | Promise<void>;
+  ensureAll(signal: AbortSignal): undefined | Promise<void>;
+  /**
+   * Call before bytes are written to `fd` at [offset, offset + length), and `wrote` after. Fetches the base where the range
+   * covers cache blocks in part, or waits for a commit that is reading the file; undefined: write now.
+   * ENOSPC when the cache directory may not grow.
+   */
+  prepareWrite(offset: number, length: number, signal: AbortSignal): undefined | Promise<void>;
+  wrote(offset: number, length: number): void;
+  /** Changes the size; waits for a running commit. */
+  truncate(size: number, signal: AbortSignal): undefined | Promise<void>;
+  /** fallocate(2) modes: allocate, keep size, punch hole, zero range. */
+  allocate(mode: number, offset: number, length: number, signal: AbortSignal): undefined | Promise<void>;
+  /** The file has data or a hole from here (lseek); missing base bytes count as data. */
+  seek(offset: number, whence: number): number;
+  /** Runs `upload` with a file that does not change meanwhile; clears `dirty` if it succeeds and nothing was written since. */
+  commit(upload: (fd: number, size: number) => Promise<ObjectInfo>): Promise<ObjectInfo>;
+  /** The file becomes the clean cache file of the version that was committed. Ends this staged file. */
+  settle(version: Version): CleanFile;
+  /** Drops the bytes. */
+  discard(): void;
+  /** Moves the bytes to `path` (a conflict record keeps them). Ends this staged file. */
+  keep(path: string): Promise<void>;
+}
+
+export interface ContentStore {
+  /** Bytes on disk now, and the limit. */
+  readonly used: number;
+  readonly limit: number;
+  /** The clean file of a version, empty at first. */
+  acquire(version: Version): CleanFile;
+  /** A new empty file, or one based on a version whose bytes are fetched only where needed (`size`: how much of it is kept). */
+  stage(base?: { file: CleanFile; size: number }): StagedFile;
+  newCursor(): ReadCursor;
+  /** Forgets cached versions of an object. */
+  drop(mount: MountIndex, key: string): void;
+  close(): Promise<void>;
+}
