@@ -1,0 +1,102 @@
+/** Makes a fresh clone on a bare machine ready: Debian packages, npm packages, native parts, `dist/`. Does only what is missing. */
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ensureDebianPackages, stop, toBuild } from './debian.mjs';
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+export const mirage = join(root, 'dist', 'cli', 'main.js');
+const nativeParts = ['fuse-transport', 'local-files'];
+
+export function prepare(needs = []) {
+  requireNode();
+  ensureDebianPackages([...toBuild, ...needs]);
+  ensureNodePackages();
+  ensureSqlite();
+  for (const part of nativeParts) buildNative(join(root, 'native-helpers', part));
+  buildSources();
+}
+
+function requireNode() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return;
+  stop(
+    `Node ${process.versions.node} is too old`,
+    'Mirage needs Node 20.19 or newer',
+    'see https://nodejs.org/en/download',
+  );
+}
+
+/** The installed packages are those of the lock file (optional ones may be missing). */
+function ensureNodePackages() {
+  const wanted = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
+  const record = join(root, 'node_modules', '.package-lock.json');
+  const installed = existsSync(record) ? JSON.parse(readFileSync(record, 'utf8')).packages : {};
+  const stale = Object.entries(wanted).some(
+    ([path, { version, optional }]) => path !== '' && !optional && installed[path]?.version !== version,
+  );
+  if (!stale) return;
+  console.log('Installing npm packages (this compiles SQLite: a few minutes on a small machine)');
+  run('npm', ['ci', '--no-audit', '--no-fund'], root);
+}
+
+/** npm may have been told not to run install scripts: then SQLite is compiled here. */
+function ensureSqlite() {
+  const folder = join(root, 'node_modules', 'better-sqlite3');
+  const probe = `new (require(${JSON.stringify(folder)}))(':memory:').close()`;
+  if (spawnSync(process.execPath, ['-e', probe], { stdio: 'ignore' }).status === 0) return;
+  console.log('Compiling SQLite (a few minutes on a small machine)');
+  nodeGyp(folder);
+}
+
+function buildNative(folder) {
+  const built = join(folder, 'build', 'Release');
+  const sources = readdirSync(folder).filter((name) => /\.(c|h|gyp)$/.test(name));
+  const newest = Math.max(...sources.map((name) => statSync(join(folder, name)).mtimeMs));
+  const binaries = existsSync(built) ? readdirSync(built).filter((name) => name.endsWith('.node')) : [];
+  if (binaries.some((name) => statSync(join(built, name)).mtimeMs > newest)) return;
+  nodeGyp(folder);
+}
+
+/** Uses the headers that came with the running Node where they are, instead of a download. */
+function nodeGyp(folder) {
+  const prefix = dirname(dirname(process.execPath));
+  const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : [];
+  const tool = join(root, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
+  run(process.execPath, [tool, 'rebuild', '--release', '--loglevel=error', ...headers], folder);
+}
+
+function buildSources() {
+  const output = join(root, 'dist');
+  const stamp = join(output, '.built');
+  const sources = ['package-lock.json', 'tsconfig.json', ...filesBelow('src')];
+  const newest = Math.max(...sources.map((path) => statSync(join(root, path)).mtimeMs));
+  // The list of sources is part of the stamp, so that a deleted source does not live on in dist/.
+  const inventory = sources.join('\n');
+  if (existsSync(stamp) && statSync(stamp).mtimeMs > newest && readFileSync(stamp, 'utf8') === inventory)
+    return;
+  rmSync(output, { recursive: true, force: true });
+  run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', root], root);
+  chmodSync(mirage, 0o755);
+  writeFileSync(stamp, inventory);
+}
+
+function filesBelow(folder) {
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    return entry.isDirectory() ? filesBelow(path) : [path];
+  });
+}
+
+/** Quiet unless it fails. */
+function run(program, options, cwd) {
+  const { status, stdout, stderr } = spawnSync(program, options, {
+    cwd,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+  });
+  if (status === 0) return;
+  process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
+  stop(`failed: ${[program, ...options].join(' ')}`, 'see its output above', `run it again in ${cwd}`);
+}
