@@ -48,7 +48,7 @@ export interface ObjectInfo {
   readonly kind: 'file' | 'directory';
   /** Bytes; undefined where the store cannot tell before reading. */
   readonly size: number | undefined;
-  /** When the store says that the object was written. */
+  /** When the store says that the object was written; second 0 for an implicit directory. */
   readonly modified: Timestamp;
   /** undefined for an implicit directory: it has no object of its own. */
   readonly validator: Validator | undefined;
@@ -71,7 +71,7 @@ export interface ByteRange {
   readonly length: number;
 }
 
-/** Takes the bytes of a read in order. `write` resolves when more may come (back-pressure). */
+/** Takes the bytes of a read in order. A chunk is the sink's once given; `write` resolves when more may come (back-pressure). */
 export interface ByteSink {
   write(chunk: Uint8Array): void | Promise<void>;
 }
