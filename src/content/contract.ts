@@ -50,21 +50,24 @@ export interface StagedFile {
   ensure(offset: number, length: number, cursor: ReadCursor, signal: AbortSignal): undefined | Promise<void>;
   ensureAll(signal: AbortSignal): undefined | Promise<void>;
   /**
-   * Call before bytes are written to `fd` at [offset, offset + length), and `wrote` after. Fetches the base where the range
-   * covers cache blocks in part, or waits for a commit that is reading the file; undefined: write now.
-   * ENOSPC when the cache directory may not grow.
+   * Call before bytes are written to `fd` at [offset, offset + length), and `wrote` after. Waits for a commit that is reading
+   * the file; undefined: write now. Throws ENOSPC (or rejects with it) when the cache directory may not grow.
    */
   prepareWrite(offset: number, length: number, signal: AbortSignal): undefined | Promise<void>;
+  /** In the same turn as the write: nothing may be awaited between `prepareWrite` (or its promise) and the write. */
   wrote(offset: number, length: number): void;
   /** Changes the size; waits for a running commit. */
   truncate(size: number, signal: AbortSignal): undefined | Promise<void>;
   /** fallocate(2) modes: allocate, keep size, punch hole, zero range. */
   allocate(mode: number, offset: number, length: number, signal: AbortSignal): undefined | Promise<void>;
-  /** The file has data or a hole from here (lseek); missing base bytes count as data. */
+  /** SEEK_DATA 3 or SEEK_HOLE 4 of lseek(2); missing base bytes count as data. Throws ENXIO past the end. */
   seek(offset: number, whence: number): number;
-  /** Runs `upload` with a file that does not change meanwhile; clears `dirty` if it succeeds and nothing was written since. */
+  /**
+   * Fetches what is missing of the base, then runs `upload` with a file that does not change meanwhile; clears `dirty` if it
+   * succeeds and nothing was written since. One at a time.
+   */
   commit(upload: (fd: number, size: number) => Promise<ObjectInfo>): Promise<ObjectInfo>;
-  /** The file becomes the clean cache file of the version that was committed. Ends this staged file. */
+  /** After a commit: the file becomes the clean cache file of the version that was committed. Ends this staged file; `fd` lives on in the result. */
   settle(version: Version): CleanFile;
   /** Drops the bytes. */
   discard(): void;
@@ -76,6 +79,8 @@ export interface ContentStore {
   /** Bytes on disk now, and the limit. */
   readonly used: number;
   readonly limit: number;
+  /** Says what a mount index stands for, the same after a restart (endpoint, bucket, prefix). Once per mount, before its first `acquire`. */
+  identify(mount: MountIndex, identity: string): void;
   /** The clean file of a version, empty at first. */
   acquire(version: Version): CleanFile;
   /** A new empty file, or one based on a version whose bytes are fetched only where needed (`size`: how much of it is kept). */

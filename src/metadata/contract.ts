@@ -40,6 +40,11 @@ export interface ListingState {
 
 /** Rows of a listing arrive page by page; names that were not seen by the end are dropped, unless put in the meantime. */
 export interface ListingWriter {
+  /**
+   * Names that were put or forgotten since the listing started keep what was put. A name of the same kind keeps its `ino`, and its
+   * `attributes` where validator, size and time are unchanged and the record has none. No effect once the directory was expired,
+   * moved or forgotten.
+   */
   page(records: readonly NewEntryRecord[]): void;
   /** The listing is complete: it counts as seen at the time it was started. */
   complete(): void;
@@ -65,9 +70,9 @@ export interface MetadataStore {
   /** What is cached of a directory is to be asked again. */
   expire(location: LocationId, directory: string): void;
 
-  /** A directory got another key: everything below moves with it. */
+  /** A directory got another key: everything below moves with it, in place of what was known below `to`. */
   moveDirectory(location: LocationId, from: string, to: string): void;
-  /** Forgets everything below a directory. */
+  /** Forgets everything below a directory, and its listing. */
   forgetTree(location: LocationId, directory: string): void;
 
   /** Names that carry this link group, as far as known. */
