@@ -1,0 +1,201 @@
+// @ts-check
+/**
+ * `npm run bench:store`: an S3 mount over a real radosgw on loopback.
+ *
+ *   stat while downloading  latency of GETATTR (forced to the daemon) while four programs read a 100 MB object each, cold
+ *   memory of a large read  peak resident set of the daemon while `cat` reads a 4 GB object, cold
+ *
+ * A run is invalid unless the daemon's cache grew by what was read: it proves that the store was read and no page cache.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  CompleteMultipartUploadCommand,
+  CreateBucketCommand,
+  CreateMultipartUploadCommand,
+  PutObjectCommand,
+  S3Client,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3';
+import { Mount } from '../kernel/mount.mjs';
+import { endChildren, run, start } from '../shared/processes.mjs';
+import { table } from '../shared/table.mjs';
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const MB = 1e6;
+const PART = 64 * MB;
+const largeBytes = 4000 * MB;
+const cacheBytes = 8000 * MB;
+const goals = { p99Milliseconds: 1, residentMegabytes: 250 };
+
+/** @returns {Promise<number>} a port with 60 unused ones above it, as far as one probe can tell */
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(address && typeof address === 'object' ? Math.min(address.port, 65000) : 0));
+    });
+  });
+}
+
+/**
+ * @param {S3Client} client
+ * @param {string} key
+ * @param {number} bytes
+ */
+async function putObject(client, key, bytes) {
+  const target = { Bucket: 'bench', Key: key };
+  if (bytes <= 2 * PART) {
+    await client.send(new PutObjectCommand({ ...target, Body: Buffer.alloc(bytes, key) }));
+    return;
+  }
+  const { UploadId } = await client.send(new CreateMultipartUploadCommand(target));
+  const parts = [];
+  for (let offset = 0, number = 1; offset < bytes; offset += PART, number++) {
+    const body = Buffer.alloc(Math.min(PART, bytes - offset), `${key} ${number}`);
+    const part = { ...target, UploadId, PartNumber: number };
+    const { ETag } = await client.send(new UploadPartCommand({ ...part, Body: body }));
+    parts.push({ ETag, PartNumber: number });
+  }
+  await client.send(
+    new CompleteMultipartUploadCommand({ ...target, UploadId, MultipartUpload: { Parts: parts } }),
+  );
+}
+
+/** Resident set, MB: now and at its peak since the last reset. @param {number} pid */
+function resident(pid) {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const field = (/** @type {string} */ name) =>
+    (Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024) / MB;
+  return { now: field('VmRSS'), peak: field('VmHWM') };
+}
+
+/** Bytes on disk below a folder. @param {string} folder */
+async function diskUsage(folder) {
+  return Number((await run(['du', '-s', '--block-size=1', folder])).split('\t')[0]);
+}
+
+/** Reads a file to its end in a process of its own and answers the seconds it took. @param {string} path */
+async function cat(path) {
+  const started = performance.now();
+  await run(['dd', `if=${path}`, 'of=/dev/null', 'bs=1M', 'status=none'], { seconds: 300 });
+  return (performance.now() - started) / 1000;
+}
+
+async function main() {
+  const folder = mkdtempSync(join(tmpdir(), 'mirage-bench-store-'));
+  const server = join(root, 'test', 'servers', 'radosgw.sh');
+  const [mountpoint, cache, state] = ['mnt', 'cache', 'state'].map((name) => join(folder, name));
+  const mount = new Mount(/** @type {string} */ (mountpoint));
+  try {
+    for (const path of [mountpoint, cache, state]) mkdirSync(/** @type {string} */ (path));
+    const port = await freePort();
+    await run([server, 'start', join(folder, 'ceph'), String(port)], { seconds: 120 });
+    const credentials = { accessKeyId: 'testkey', secretAccessKey: 'testsecret' };
+    const endpoint = `http://127.0.0.1:${port}`;
+    const client = new S3Client({
+      endpoint,
+      credentials,
+      region: 'us-east-1',
+      forcePathStyle: true,
+      requestChecksumCalculation: 'WHEN_REQUIRED',
+    });
+    await client.send(new CreateBucketCommand({ Bucket: 'bench' }));
+    const names = ['a', 'b', 'c', 'd'];
+    for (const name of names) await putObject(client, `object-${name}`, 100 * MB);
+    for (const name of names) await putObject(client, `small-${name}`, 1000);
+    await putObject(client, 'large', largeBytes);
+    client.destroy();
+
+    const configuration = join(folder, 'mirage.yaml');
+    const store = { type: 's3', bucket: 'bench', endpoint, region: 'us-east-1', pathStyle: true };
+    writeFileSync(
+      configuration,
+      JSON.stringify({
+        mountpoint,
+        state,
+        cache: { directory: cache, size: cacheBytes },
+        mounts: { s3: store },
+      }),
+      { mode: 0o600 },
+    );
+    const daemon = [process.execPath, join(root, 'dist', 'cli', 'main.js'), 'mount', '--foreground'];
+    await mount.open([...daemon, '--config', configuration], {
+      AWS_ACCESS_KEY_ID: credentials.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey,
+    });
+    const pid = mount.pid ?? 0;
+    const tree = join(/** @type {string} */ (mountpoint), 's3');
+    await run(['ls', '-l', tree]);
+
+    const probe = join(folder, 'latency');
+    const source = join(root, 'bench', 'store', 'latency.c');
+    await run(['cc', '-O2', '-Wall', '-Wextra', '-Werror', '-o', probe, source]);
+    const smalls = names.map((name) => join(tree, `small-${name}`));
+    const measure = async (/** @type {() => Promise<unknown>} */ work) => {
+      const latency = start([probe, ...smalls], { input: true });
+      await work();
+      latency.child.stdin?.end('end\n');
+      const { code } = await latency.ended;
+      if (code !== 0) throw new Error(`latency: ${latency.errors()}`);
+      return JSON.parse(latency.output());
+    };
+    const idle = await measure(() => new Promise((resolve) => setTimeout(resolve, 2000)));
+    const before = await diskUsage(/** @type {string} */ (cache));
+    const busy = await measure(() => Promise.all(names.map((name) => cat(join(tree, `object-${name}`)))));
+    const downloaded = (await diskUsage(/** @type {string} */ (cache))) - before;
+
+    writeFileSync(`/proc/${pid}/clear_refs`, '5');
+    const rest = resident(pid);
+    const seconds = await cat(join(tree, 'large'));
+    const peak = resident(pid).peak;
+    const cached = (await diskUsage(/** @type {string} */ (cache))) - before - downloaded;
+    if (downloaded < 400 * MB * 0.99 || cached < largeBytes * 0.99) {
+      throw new Error(`invalid run: the cache grew by ${downloaded} and ${cached} bytes, less than was read`);
+    }
+    const met = (/** @type {boolean} */ reached) => (reached ? 'met' : 'MISSED');
+    const p99 = busy.p99 / 1000;
+    console.log(
+      table(
+        ['work', 'measured', 'goal', ''],
+        [
+          ['stat p99, nothing else running', `${(idle.p99 / 1000).toFixed(2)} ms`, '', ''],
+          [
+            `stat p99, four 100 MB downloads (${busy.calls} calls, max ${(busy.max / 1000).toFixed(1)} ms)`,
+            `${p99.toFixed(2)} ms`,
+            `< ${goals.p99Milliseconds} ms`,
+            met(p99 < goals.p99Milliseconds),
+          ],
+          ['resident set before the large read', `${rest.now.toFixed(0)} MB`, '', ''],
+          [
+            `peak resident set, cat of 4 GB (${(largeBytes / MB / seconds).toFixed(0)} MB/s)`,
+            `${peak.toFixed(0)} MB`,
+            `<= ${goals.residentMegabytes} MB`,
+            met(peak <= goals.residentMegabytes),
+          ],
+        ],
+      ),
+    );
+    if (p99 >= goals.p99Milliseconds || peak > goals.residentMegabytes) process.exitCode = 1;
+  } finally {
+    await mount.close();
+    await run([server, 'stop', join(folder, 'ceph')], { seconds: 60 }).catch((error) =>
+      console.error(String(error)),
+    );
+    endChildren();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    console.error('stopping: the mount and the server end first');
+    endChildren();
+  });
+}
+await main();
