@@ -1,0 +1,29 @@
+import type { MountType } from './schema.js';
+
+/** A configuration that has been read and checked: plain data, as the daemon gets it. Sizes in bytes, times in milliseconds. */
+export interface Configuration {
+  /** Where it came from; undefined for a source on the command line. */
+  readonly file: string | undefined;
+  readonly mountpoint: string;
+  readonly state: string;
+  readonly cache: { readonly directory: string; readonly size: number };
+  readonly allowOther: boolean;
+  readonly binding: 'auto' | 'raw' | 'fuse-native';
+  readonly mounts: readonly MountConfiguration[];
+  /** Values that must not be shown. */
+  readonly secrets: readonly string[];
+}
+
+export interface MountConfiguration {
+  /** `/s3`, `/a/b`; `/` for a mount that is the whole tree. */
+  readonly path: string;
+  readonly type: string;
+  readonly placement: MountType['placement'];
+  readonly mode: 'read' | 'write' | 'exec';
+  readonly ttl: number;
+  readonly freshness: 'ttl' | 'open' | 'offline' | 'now' | 'inotify';
+  readonly writeBack: 'close';
+  readonly conflicts: 'sidecar' | 'reject' | 'lastWriterWins';
+  /** What the schema of the type returned; may hold secrets. */
+  readonly options: Readonly<Record<string, unknown>>;
+}

@@ -1,0 +1,113 @@
+import { z } from 'zod';
+import { byteSize, duration } from './quantities.js';
+
+/** What the configuration must know of a kind of mount; the callers above pass the registry of the backends. */
+export interface MountType {
+  readonly options: z.ZodObject;
+  readonly placement: 'inline' | 'remote';
+}
+export type MountTypes = Readonly<Record<string, MountType>>;
+
+/** Keys of the whole file; those of `mounts` are checked mount by mount. */
+export const globalSchema = z.strictObject({
+  mountpoint: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('folder where the tree appears; the command line may say it instead'),
+  state: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('folder of the metadata database, conflicts and the log; one daemon each'),
+  cache: z
+    .strictObject({
+      directory: z
+        .string()
+        .min(1)
+        .optional()
+        .describe('folder of cached content; on a file system with sparse files'),
+      size: byteSize().default(10 * 2 ** 30),
+    })
+    .prefault({})
+    .describe('cached content of remote stores'),
+  ttl: duration().default(60_000).describe('how long names and attributes of remote stores count as known'),
+  allowOther: z
+    .boolean()
+    .default(false)
+    .describe('other users may use the mount (for non-root: user_allow_other in /etc/fuse.conf)'),
+  binding: z.enum(['auto', 'raw', 'fuse-native']).default('auto').describe('how the kernel is spoken to'),
+  mounts: z
+    .record(z.string(), z.record(z.string(), z.unknown()))
+    .describe('path below the mount point → mount'),
+});
+
+/** Keys that every mount has. */
+export const mountSchema = z.strictObject({
+  type: z.string().describe('kind of store'),
+  mode: z.enum(['read', 'write', 'exec']).default('read').describe('exec: files may carry the x bit, too'),
+  ttl: duration().optional(),
+  freshness: z.enum(['ttl', 'open', 'offline', 'now', 'inotify']).optional(),
+  writeBack: z
+    .enum(['close'])
+    .default('close')
+    .describe('when a written file is on the store: at close and fsync'),
+  conflicts: z
+    .enum(['sidecar', 'reject', 'lastWriterWins'])
+    .default('sidecar')
+    .describe('what becomes of bytes that lost against another host'),
+});
+
+/** A store whose own kernel tells of changes is asked each time; a remote one is remembered. */
+export const freshnessOf = {
+  inline: ['now', 'inotify', 'ttl'],
+  remote: ['ttl', 'open', 'offline'],
+} as const;
+
+/** A mount may also be written with its own keys below `config`. */
+export const NESTED = 'config';
+
+/** JSON Schema (draft 2020-12) of the file, for editors. */
+export function jsonSchema(types: MountTypes): object {
+  const schema = z.toJSONSchema(globalSchema, { io: 'input' }) as JsonObject;
+  const properties = schema.properties as Record<string, JsonObject>;
+  properties.mounts = {
+    type: 'object',
+    description: 'path below the mount point → mount',
+    minProperties: 1,
+    additionalProperties: {
+      oneOf: Object.entries(types).flatMap(([name, type]) => mountVariants(name, type)),
+    },
+  };
+  return { ...schema, title: 'Mirage configuration', required: ['mounts'] };
+}
+
+type JsonObject = { [key: string]: unknown; properties?: Record<string, unknown>; required?: string[] };
+
+function mountVariants(name: string, type: MountType): JsonObject[] {
+  const common = z.toJSONSchema(mountSchema, { io: 'input' }) as JsonObject;
+  const own = z.toJSONSchema(type.options, { io: 'input' }) as JsonObject;
+  // An editor cannot know what a variable will hold: any text with one is right.
+  const ownProperties = Object.fromEntries(
+    Object.entries(own.properties ?? {}).map(([key, value]) => [
+      key,
+      { anyOf: [value, { type: 'string', pattern: '\\$\\{' }] },
+    ]),
+  );
+  const commonProperties = {
+    ...common.properties,
+    type: { const: name },
+    freshness: { enum: freshnessOf[type.placement] },
+  };
+  const variant = (properties: Record<string, unknown>, required: string[]): JsonObject => ({
+    type: 'object',
+    properties,
+    required,
+    additionalProperties: false,
+  });
+  const nested = variant(ownProperties, own.required ?? []);
+  return [
+    variant({ ...commonProperties, ...ownProperties }, ['type', ...(own.required ?? [])]),
+    variant({ ...commonProperties, [NESTED]: nested }, ['type', NESTED]),
+  ];
+}

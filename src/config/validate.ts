@@ -1,0 +1,278 @@
+import type { z } from 'zod';
+import type { Configuration, MountConfiguration } from './configuration.js';
+import { cacheDirectory, type Environment, stateDirectory } from './directories.js';
+import { type ConfigurationDocument, isPlain, type Path, type Plain } from './document.js';
+import { ConfigurationError, nearest, type Problem } from './problem.js';
+import { freshnessOf, globalSchema, type MountTypes, mountSchema, NESTED } from './schema.js';
+
+export interface ValidationContext {
+  readonly types: MountTypes;
+  readonly environment: Environment;
+  /** Makes a path of the configuration absolute. */
+  absolute(path: string): string;
+  /** From the command line: wins over the file. */
+  readonly mountpoint?: string | undefined;
+}
+
+/** Checks a document and fills in the defaults. Throws ConfigurationError with everything that is wrong. */
+export function validate(
+  document: ConfigurationDocument,
+  context: ValidationContext,
+): Omit<Configuration, 'file' | 'secrets'> {
+  const { value, place } = document;
+  const problems: Problem[] = [];
+  const source = isPlain(value) ? value : {};
+  if (!isPlain(value)) {
+    problems.push({
+      place: place([]),
+      what: 'there is no configuration here',
+      why: 'the file is empty or not a list of keys',
+      remedy: 'write one with: mirage config init',
+    });
+  }
+
+  const { mounts, ...rest } = source;
+  const globals = check(
+    globalSchema.omit({ mounts: true }),
+    rest,
+    [],
+    Object.keys(globalSchema.shape),
+    document,
+    problems,
+  );
+  const mountpoint = context.mountpoint ?? globals?.mountpoint;
+  if (problems.length === 0 && mountpoint === undefined) {
+    problems.push({
+      place: place([]),
+      what: 'no mount point',
+      why: 'neither the file nor the command line names one',
+      remedy: 'add the key mountpoint: /mirage, or say it after the command',
+    });
+  }
+
+  const paths = isPlain(mounts) ? Object.keys(mounts) : [];
+  if (isPlain(value) && paths.length === 0) {
+    problems.push({
+      place: place(['mounts']),
+      what: 'no mounts',
+      why: 'the key mounts must name at least one folder with its store',
+      remedy: 'add for example:  mounts: { tmp: { type: ram, mode: write } }',
+    });
+  }
+  const checked = paths.map((path) =>
+    checkMount(path, (mounts as Plain)[path], globals?.ttl ?? 0, context, document, problems),
+  );
+  checkPaths(paths, place, problems);
+  if (problems.length > 0 || globals === undefined || mountpoint === undefined) {
+    throw new ConfigurationError(problems);
+  }
+
+  const at = context.absolute(mountpoint);
+  const { state, cache } = globals;
+  return {
+    mountpoint: at,
+    state: state ? context.absolute(state) : stateDirectory(at, context.environment),
+    cache: {
+      directory: cache.directory
+        ? context.absolute(cache.directory)
+        : cacheDirectory(at, context.environment),
+      size: cache.size,
+    },
+    allowOther: globals.allowOther,
+    binding: globals.binding,
+    mounts: checked.filter((mount) => mount !== undefined),
+  };
+}
+
+function checkMount(
+  name: string,
+  value: unknown,
+  ttl: number,
+  context: ValidationContext,
+  document: ConfigurationDocument,
+  problems: Problem[],
+): MountConfiguration | undefined {
+  const path: Path = ['mounts', name];
+  const known = Object.keys(context.types);
+  if (!isPlain(value) || typeof value.type !== 'string') {
+    problems.push({
+      place: document.place(path),
+      what: `the mount ${name} has no type`,
+      why: 'every mount says what kind of store it is',
+      remedy: `add type: with one of ${known.join(', ')}`,
+    });
+    return undefined;
+  }
+  const type = Object.hasOwn(context.types, value.type) ? context.types[value.type] : undefined;
+  if (type === undefined) {
+    const meant = nearest(value.type, known);
+    problems.push({
+      place: document.place([...path, 'type']),
+      what: `unknown type "${value.type}"`,
+      why: `the types are ${known.join(', ')}`,
+      remedy: meant ? `did you mean ${meant}?` : `use one of them`,
+    });
+    return undefined;
+  }
+
+  const nested = value[NESTED];
+  const common: Record<string, unknown> = {};
+  const own: Record<string, unknown> = {};
+  for (const [key, item] of Object.entries(value)) {
+    if (key === NESTED) continue;
+    if (key in mountSchema.shape) common[key] = item;
+    else own[key] = item;
+  }
+  const ownKeys = Object.keys(type.options.shape);
+  const commonResult = check(mountSchema, common, path, [], document, problems);
+  const options =
+    nested === undefined
+      ? check(type.options, own, path, [...Object.keys(mountSchema.shape), NESTED], document, problems)
+      : checkNested(type.options, nested, own, path, document, problems);
+  const valid: readonly string[] = freshnessOf[type.placement];
+  const freshness = commonResult?.freshness ?? freshnessOf[type.placement][0];
+  if (!valid.includes(freshness)) {
+    problems.push({
+      place: document.place([...path, 'freshness']),
+      what: `freshness: ${freshness} is not for a mount of type ${value.type}`,
+      why: `it takes ${valid.join(', ')}`,
+      remedy: `write one of them, or leave the key out (${valid[0]})`,
+    });
+  }
+  if (commonResult === undefined || options === undefined) return undefined;
+  // A key of the same name in both would be read by the wrong one.
+  for (const key of ownKeys)
+    if (key in mountSchema.shape) throw new TypeError(`${value.type}: key ${key} is taken`);
+  return {
+    path: `/${name.replace(/^\/+|\/+$/g, '')}`,
+    type: value.type,
+    placement: type.placement,
+    mode: commonResult.mode,
+    ttl: commonResult.ttl ?? ttl,
+    freshness,
+    writeBack: commonResult.writeBack,
+    conflicts: commonResult.conflicts,
+    options,
+  };
+}
+
+function checkNested(
+  schema: z.ZodObject,
+  nested: unknown,
+  beside: Plain,
+  path: Path,
+  document: ConfigurationDocument,
+  problems: Problem[],
+): Plain | undefined {
+  const misplaced = Object.keys(beside);
+  for (const key of misplaced) {
+    const isOwn = key in schema.shape;
+    const meant = nearest(key, [...Object.keys(mountSchema.shape), NESTED]);
+    problems.push({
+      place: document.place([...path, key]),
+      what: isOwn ? `${key} stands beside ${NESTED}` : `unknown key "${key}"`,
+      why: `with ${NESTED}, the keys of the store stand below it`,
+      remedy: isOwn ? `move ${key} below ${NESTED}` : meant ? `did you mean ${meant}?` : 'remove it',
+    });
+  }
+  const result = check(schema, isPlain(nested) ? nested : {}, [...path, NESTED], [], document, problems);
+  return misplaced.length === 0 ? result : undefined;
+}
+
+/** Runs one schema; its issues become problems with a place and the nearest valid key. */
+function check<T extends z.ZodObject>(
+  schema: T,
+  value: Plain,
+  path: Path,
+  besides: readonly string[],
+  document: ConfigurationDocument,
+  problems: Problem[],
+): z.output<T> | undefined {
+  const result = schema.safeParse(typed(schema, value));
+  if (result.success) return result.data;
+  for (const issue of result.error.issues) {
+    const below = [...path, ...issue.path.map(String)];
+    if (issue.code === 'unrecognized_keys') {
+      for (const key of issue.keys) problems.push(unknownKey(key, below, schema, besides, document));
+      continue;
+    }
+    const key = below.join('.') || 'the file';
+    const missing = issue.path.length > 0 && issue.path.reduce<unknown>(step, value) === undefined;
+    const description = describe(schema, issue.path[0]);
+    problems.push({
+      place: document.place(below),
+      what: missing ? `${key} is missing` : `${key} has a wrong value`,
+      why: missing
+        ? (description ?? 'it has no default')
+        : issue.message.replace(/^Invalid (input|option): /, ''),
+      remedy: missing ? `add it` : description ? `it takes: ${description}` : 'see: mirage config schema',
+    });
+  }
+  return undefined;
+}
+
+const step = (value: unknown, key: PropertyKey): unknown => (isPlain(value) ? value[String(key)] : undefined);
+
+function unknownKey(
+  key: string,
+  path: Path,
+  schema: z.ZodObject,
+  besides: readonly string[],
+  document: ConfigurationDocument,
+): Problem {
+  let known = Object.keys(schema.shape);
+  // The one nested object that we have is `cache`.
+  if (path[0] === 'cache') known = ['directory', 'size'];
+  known = [...new Set([...known, ...besides])];
+  const meant = nearest(key, known);
+  return {
+    place: document.place([...path, key]),
+    what: `unknown key "${key}"${path.length > 0 ? ` in ${path.join('.')}` : ''}`,
+    why: `the keys here are ${known.join(', ')}`,
+    remedy: meant ? `did you mean ${meant}?` : 'remove it',
+  };
+}
+
+const describe = (schema: z.ZodObject, key: PropertyKey | undefined): string | undefined =>
+  key === undefined ? undefined : (schema.shape[String(key)] as z.ZodType | undefined)?.description;
+
+/** Variables and the command line give text: a field that takes no text gets the number or the truth value it says. */
+function typed(schema: z.ZodObject, value: Plain): Plain {
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => {
+      const field = schema.shape[key] as z.ZodType | undefined;
+      if (typeof item !== 'string' || field === undefined || field.safeParse(item).success)
+        return [key, item];
+      const candidates =
+        item === 'true' ? [true] : item === 'false' ? [false] : item.trim() === '' ? [] : [Number(item)];
+      const fitting = candidates.find((candidate) => field.safeParse(candidate).success);
+      return [key, fitting ?? item];
+    }),
+  );
+}
+
+/** Mount paths are plain names, none inside another; `/` stands alone. */
+function checkPaths(names: readonly string[], place: (path: Path) => string, problems: Problem[]): void {
+  const seen = new Map<string, string>();
+  for (const name of names) {
+    const bare = name.replace(/^\/+|\/+$/g, '');
+    const parts = bare === '' ? [] : bare.split('/');
+    const report = (why: string, remedy: string): void => {
+      problems.push({ place: place(['mounts', name]), what: `"${name}" cannot be a mount`, why, remedy });
+    };
+    if (parts.some((part) => part === '' || part === '.' || part === '..' || Buffer.byteLength(part) > 255)) {
+      report('a path has plain names between its slashes', 'write it like a/b');
+    } else if (parts[0] === '.mirage') {
+      report('.mirage is the control folder', 'choose another name');
+    }
+    for (const [other, otherName] of seen) {
+      if (other === bare) report(`it is the same folder as "${otherName}"`, 'remove one of them');
+      else if (bare === '' || other === '')
+        report('a mount at / is the whole tree', 'keep it alone, or give it a name');
+      else if (bare.startsWith(`${other}/`) || other.startsWith(`${bare}/`)) {
+        report(`it and "${otherName}" lie one inside the other`, 'put them side by side');
+      }
+    }
+    seen.set(bare, name);
+  }
+}
