@@ -1,7 +1,8 @@
 /**
  * The thin file calls that Node lacks (native-helpers/local-files). Each is one system call or two, runs at once on the
  * calling thread, and answers with a number: a result, or the negated error number. Names are byte strings (one UTF-16 unit
- * per byte), relative to a descriptor; none follows a symlink in the last component.
+ * per byte), relative to a descriptor; none follows a symlink in the last component. A name is one component: '/', '.', '..'
+ * and a NUL byte answer EINVAL, so no call leads out of its directory.
  */
 import { loadNative } from './load.js';
 
@@ -25,8 +26,8 @@ export const enum Stat {
   changedNanoseconds = 14,
   /** `major * 2^32 + minor` of the device that holds the file. */
   device = 15,
-  /** Identity of the mount, 0 where the kernel cannot tell (STATX_MNT_ID). */
-  mountId = 16,
+  /** A number made of the time of birth, 0 where the file system keeps none: tells a reused inode number from the old one. */
+  birth = 16,
 }
 export const STAT_FIELDS = 17;
 
@@ -34,13 +35,17 @@ export interface LocalFiles {
   /** Filled by every call below that says "fills stat"; one per thread. */
   readonly stat: Float64Array;
 
-  /** openat(2) with O_CLOEXEC | O_NOFOLLOW added. */
+  /** openat(2) of one component with O_CLOEXEC | O_NOFOLLOW added; with O_TMPFILE the name is ''. */
   openAt(directory: number, name: string, flags: number, mode: number): number;
-  /** O_PATH | O_NOFOLLOW descriptor of one component; fills stat. Refuses '/', '.' and '..' with EINVAL unless name is ''. */
+  /** open(2) of a path, which may follow symlinks: for the root of a tree, never for what lies below it. */
+  openPath(path: string, flags: number): number;
+  /** O_PATH | O_NOFOLLOW descriptor of one component; fills stat. */
   lookupAt(directory: number, name: string): number;
   /** Opens what an O_PATH descriptor refers to, by /proc/self/fd; never a symlink. */
   reopen(fd: number, flags: number): number;
   close(fd: number): number;
+  /** The errors that close(2) would report, without closing: closes a duplicate. */
+  flush(fd: number): number;
   /** fills stat */
   statFd(fd: number): number;
   /** fills stat, does not follow */
@@ -87,16 +92,20 @@ export interface LocalFiles {
   fsync(fd: number, dataOnly: boolean): number;
   /**
    * Reads directory entries from where the descriptor stands (getdents64) into `buffer` as the kernel packs them:
-   * u64 ino, i64 offset (cookie), u16 record length, u8 type, name, NUL. Returns the bytes used, 0 at the end.
+   * u64 ino, u64 cookie, u16 record length, u8 type, name, NUL. Returns the bytes used, 0 at the end.
+   * Inode numbers are those of `Stat.ino`; cookies are below 2^53, made from the kernel's 63-bit positions.
    */
   readDirectory(fd: number, buffer: Uint8Array): number;
   /** Positions a directory descriptor at a cookie. */
   seekDirectory(fd: number, cookie: number): number;
-  /** Fills [blockSize, blocks, blocksFree, blocksAvailable, files, filesFree, nameLength]. */
+  /** Fills [blockSize, blocks, blocksFree, blocksAvailable, files, filesFree, nameLength, type (statfs(2) magic)]. */
   statfs(fd: number, result: Float64Array): number;
   /** OFD lock (F_OFD_SETLK): 0 taken, -EAGAIN held by another process. */
   lockFile(fd: number, exclusive: boolean): number;
-  /** A private tmpfs that is attached nowhere (fsopen, fsmount): its root descriptor. `size` in bytes, 0 = no limit. */
+  /**
+   * A private tmpfs that is attached nowhere (fsopen, fsmount): its root descriptor. `size` in bytes; 0 = the kernel's default,
+   * half of the memory. EPERM without CAP_SYS_ADMIN.
+   */
   createMemoryTree(size: number): number;
   /** Raises the limit of open descriptors to the hard limit (beyond it where privileged); returns the limit. */
   raiseDescriptorLimit(wanted: number): number;
@@ -105,9 +114,12 @@ export interface LocalFiles {
   /** Watches what an O_PATH descriptor refers to; returns a watch number. */
   watchAdd(watch: number, fd: number, mask: number): number;
   watchRemove(watch: number, number: number): number;
+  /** read(2) */
+  read(fd: number, buffer: Uint8Array): number;
   /** Calls back on the event loop of this thread when the descriptor is readable; `stop` ends it. */
   onReadable(fd: number, callback: () => void): { stop(): void };
-  umask(mask: number): number;
+  /** umask(2) of this thread alone (unshare(CLONE_FS)); of the process where the kernel refuses that. Returns the old mask. */
+  threadUmask(mask: number): number;
 }
 
 let loaded: LocalFiles | undefined;
