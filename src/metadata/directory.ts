@@ -1,0 +1,114 @@
+import type { EntryRecord, LocationId } from './contract.js';
+
+/** A row that is not in the database yet. */
+export interface PendingRow {
+  readonly directory: Directory;
+  readonly name: string;
+  readonly sequence: number;
+  /** undefined: the row is to be deleted. */
+  readonly record: EntryRecord | undefined;
+}
+
+/** A listing under way, as its directory sees it. */
+export interface OpenListing {
+  /** Names that others changed since it started. */
+  readonly touched: Set<string>;
+  /** The directory is not what was listed any more. */
+  void(): void;
+}
+
+/** What memory holds of one directory: its row, and the rows of its entries that are still on their way to the database. */
+export class Directory {
+  /** The sequence of the change that made it: above the database's, there are no rows of it yet. */
+  readonly id: number;
+  readonly location: LocationId;
+  key: string;
+  completeAt: number | undefined;
+  /** Rows up to this sequence are gone. */
+  floor: number;
+  /** Rows up to this sequence are to be asked again. */
+  expired: number;
+  /** Sequence of the last change of these fields. */
+  changed: number;
+  /** Moved away or forgotten. */
+  gone = false;
+  /** Used since the last sweep. */
+  recent = true;
+  readonly listings = new Set<OpenListing>();
+
+  readonly #pending = new Map<string, PendingRow>();
+  /** Rows that the database has never had, by position: each one lies behind all rows of the database. */
+  #first: { readonly position: number; readonly name: string }[] = [];
+
+  constructor(id: number, location: LocationId, key: string, changed: number) {
+    this.id = id;
+    this.location = location;
+    this.key = key;
+    this.completeAt = undefined;
+    this.floor = 0;
+    this.expired = 0;
+    this.changed = changed;
+  }
+
+  get hasPending(): boolean {
+    return this.#pending.size > 0;
+  }
+
+  pending(name: string): PendingRow | undefined {
+    return this.#pending.get(name);
+  }
+
+  /** Returns the row that it replaces. */
+  setPending(row: PendingRow): PendingRow | undefined {
+    const replaced = this.#pending.get(row.name);
+    this.#pending.set(row.name, row);
+    if (row.record?.position === row.sequence) this.#first.push({ position: row.sequence, name: row.name });
+    return replaced;
+  }
+
+  /** The row is in the database now, and so is every position up to `applied`. */
+  settle(row: PendingRow): void {
+    if (this.#pending.get(row.name) === row) this.#pending.delete(row.name);
+  }
+
+  dropFirst(applied: number): void {
+    let count = 0;
+    while (count < this.#first.length && this.#first[count]!.position <= applied) count++;
+    if (count > 0) this.#first = this.#first.slice(count);
+  }
+
+  /** The record as a reader sees it; undefined when the row is deleted or gone with a listing. */
+  visible(row: PendingRow): EntryRecord | undefined {
+    if (row.record === undefined || row.sequence <= this.floor) return undefined;
+    return row.sequence <= this.expired ? { ...row.record, seenAt: 0 } : row.record;
+  }
+
+  /** Appends up to `limit` entries that the database has never had, with a position above `after`. */
+  collectFirst(after: number, limit: number, into: EntryRecord[]): void {
+    const first = this.#first;
+    let low = 0;
+    let high = first.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (first[middle]!.position > after) high = middle;
+      else low = middle + 1;
+    }
+    for (let i = low; i < first.length && into.length < limit; i++) {
+      const { position, name } = first[i]!;
+      const row = this.#pending.get(name);
+      const record = row && this.visible(row);
+      if (record && record.position === position && record.kind !== 'absent') into.push(record);
+    }
+  }
+
+  voidListings(): void {
+    for (const listing of this.listings) listing.void();
+    this.listings.clear();
+  }
+}
+
+/** Is `key` the directory `directory` or below it? */
+export function isWithin(key: string, directory: string): boolean {
+  if (directory === '' || key === directory) return true;
+  return key.length > directory.length && key.startsWith(directory) && key[directory.length] === '/';
+}

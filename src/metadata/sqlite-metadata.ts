@@ -1,0 +1,296 @@
+import type { Log } from '../log/log.js';
+import type {
+  EntryRecord,
+  ListingState,
+  ListingWriter,
+  LocationId,
+  MetadataStore,
+  NewEntryRecord,
+} from './contract.js';
+import { Directory, type PendingRow } from './directory.js';
+import { DirectoryTable } from './directory-table.js';
+import { Listing } from './listing.js';
+import { Reader, recordOf } from './reader.js';
+import { type Change, kindCodes, moveAside, openDatabase } from './schema.js';
+import { type QueuedChange, WriteBehind } from './write-behind.js';
+import { openWriter } from './writer-channel.js';
+
+/** Sequences left out at each start: a crash may have lost the last ones, and a position is never given twice. */
+const RESTART_GAP = 1_000_000;
+
+/** Changes kept in memory while the database cannot be written; beyond it the cache starts anew. */
+const QUEUE_LIMIT = 500_000;
+
+export class SqliteMetadata implements MetadataStore {
+  readonly #file: string;
+  readonly #log: Log;
+  readonly #inThread: boolean;
+  readonly #directories = new DirectoryTable();
+  readonly #locations = new Map<string, LocationId>();
+  /** Rows on their way that carry a link group. */
+  readonly #linked = new Map<string, Set<PendingRow>>();
+  #reader: Reader;
+  #writer: WriteBehind;
+  /** The last change; see schema.ts. */
+  #sequence: number;
+  /** The last change that the database has. */
+  #applied: number;
+  #retired: Promise<void> = Promise.resolve();
+
+  constructor(file: string, log: Log, inThread: boolean) {
+    this.#file = file;
+    this.#log = log;
+    this.#inThread = inThread;
+    openDatabase(file, log).close();
+    this.#reader = this.#openReader();
+    this.#writer = this.#openWriter();
+    this.#applied = this.#reader.advance();
+    this.#sequence = this.#applied + RESTART_GAP;
+    for (const { id, identity } of this.#reader.locations()) this.#locations.set(identity, id);
+  }
+
+  location(identity: string): LocationId {
+    let id = this.#locations.get(identity);
+    if (id === undefined) {
+      id = ++this.#sequence;
+      this.#locations.set(identity, id);
+      this.#push(id, ['location', id, identity]);
+    }
+    return id;
+  }
+
+  entry(location: LocationId, key: string, name: string): EntryRecord | undefined {
+    const directory = this.#directories.find(this.#reader, location, key);
+    return directory && this.row(directory, name);
+  }
+
+  put(location: LocationId, key: string, record: NewEntryRecord): void {
+    const directory = this.#obtain(location, key);
+    const row = directory.pending(record.name);
+    const position = row
+      ? directory.visible(row)?.position
+      : directory.id > this.#applied
+        ? undefined
+        : this.#reader.position(directory.id, record.name, directory.floor);
+    this.write(directory, record, position);
+    for (const listing of directory.listings) listing.touched.add(record.name);
+  }
+
+  forget(location: LocationId, key: string, name: string): void {
+    const directory = this.#directories.find(this.#reader, location, key);
+    if (!directory) return;
+    const sequence = ++this.#sequence;
+    this.#setPending({ directory, name, sequence, record: undefined }, ['forget', directory.id, name]);
+    for (const listing of directory.listings) listing.touched.add(name);
+  }
+
+  listing(location: LocationId, key: string): ListingState {
+    return { completeAt: this.#directories.find(this.#reader, location, key)?.completeAt };
+  }
+
+  startListing(location: LocationId, key: string, now: number): ListingWriter {
+    return new Listing(this, this.#obtain(location, key), this.#sequence, now);
+  }
+
+  entries(location: LocationId, key: string, after: number, limit: number): readonly EntryRecord[] {
+    const directory = this.#directories.find(this.#reader, location, key);
+    const found: EntryRecord[] = [];
+    if (!directory) return found;
+    let from = after;
+    while (directory.id <= this.#applied && found.length < limit) {
+      const wanted = limit - found.length;
+      const rows = this.#reader.entries(directory.id, from, directory.floor, wanted);
+      for (const row of rows) {
+        from = row.position;
+        const pending = directory.pending(row.name);
+        const record = pending ? directory.visible(pending) : recordOf(row, directory.expired);
+        if (record && record.position === row.position && record.kind !== 'absent') found.push(record);
+      }
+      if (rows.length < wanted) break;
+    }
+    directory.collectFirst(after, limit, found);
+    return found;
+  }
+
+  markComplete(location: LocationId, key: string, now: number): void {
+    const directory = this.#obtain(location, key);
+    directory.completeAt = now;
+    this.saveDirectory(directory);
+  }
+
+  expire(location: LocationId, key: string): void {
+    const directory = this.#directories.find(this.#reader, location, key);
+    if (!directory) return;
+    directory.voidListings();
+    directory.completeAt = undefined;
+    directory.expired = ++this.#sequence;
+    this.saveDirectory(directory);
+  }
+
+  moveDirectory(location: LocationId, from: string, to: string): void {
+    this.forgetTree(location, to);
+    const sequence = ++this.#sequence;
+    this.#directories.move(sequence, location, from, to);
+    this.#push(sequence, ['moveDirectories', to, from, location, from, from, from, from]);
+  }
+
+  forgetTree(location: LocationId, key: string): void {
+    const sequence = ++this.#sequence;
+    this.#directories.remove(sequence, location, key);
+    const below = [location, key, key, key, key] as const;
+    this.#push(sequence, ['forgetEntriesBelow', ...below]);
+    this.#push(sequence, ['forgetDirectoriesBelow', ...below]);
+  }
+
+  linkNames(location: LocationId, group: string): { directory: string; name: string }[] {
+    const names: { directory: string; name: string }[] = [];
+    for (const row of this.#reader.links(location, group)) {
+      const key = this.#directories.presentKey(location, row.key);
+      const directory = key === undefined ? undefined : this.#directories.find(this.#reader, location, key);
+      if (!directory || directory.id !== row.id || row.sequence <= directory.floor) continue;
+      if (!directory.pending(row.name)) names.push({ directory: directory.key, name: row.name });
+    }
+    for (const row of this.#linked.get(group) ?? []) {
+      const { directory, name } = row;
+      if (directory.gone || directory.location !== location || directory.pending(name) !== row) continue;
+      const record = directory.visible(row);
+      if (record && record.kind !== 'absent') names.push({ directory: directory.key, name });
+    }
+    return names;
+  }
+
+  settled(): Promise<void> {
+    return this.#writer.settled();
+  }
+
+  async close(): Promise<void> {
+    await this.#writer.settled().catch((error: Error) => {
+      this.#log.error('metadata cache closed with changes that could not be written', {
+        error: error.message,
+      });
+    });
+    this.#reader.close();
+    await this.#writer.close();
+    await this.#retired;
+  }
+
+  /** What is known of a name in a directory. */
+  row(directory: Directory, name: string): EntryRecord | undefined {
+    const pending = directory.pending(name);
+    if (pending) return directory.visible(pending);
+    if (directory.id > this.#applied) return undefined;
+    const row = this.#reader.entry(directory.id, name, directory.floor);
+    return row && recordOf(row, directory.expired);
+  }
+
+  /** Puts a record at a position, or at a new one. */
+  write(directory: Directory, record: NewEntryRecord, position: number | undefined): void {
+    const sequence = ++this.#sequence;
+    const { name, kind, size, validator, modifiedSeconds, modifiedNanoseconds, attributes, ino, seenAt } =
+      record;
+    const placed: EntryRecord = { ...record, position: position ?? sequence };
+    this.#setPending({ directory, name, sequence, record: placed }, [
+      'put',
+      directory.id,
+      name,
+      placed.position,
+      sequence,
+      kindCodes[kind],
+      size,
+      validator ?? null,
+      modifiedSeconds,
+      modifiedNanoseconds,
+      attributes ? JSON.stringify(attributes) : null,
+      attributes?.linkGroup ?? null,
+      ino ?? null,
+      seenAt,
+    ]);
+  }
+
+  /** The listing that was started at `floor` has come to its end. */
+  finishListing(directory: Directory, floor: number, startedAt: number): void {
+    directory.floor = Math.max(directory.floor, floor);
+    directory.completeAt = Math.max(directory.completeAt ?? 0, startedAt);
+    this.saveDirectory(directory);
+    this.#push(++this.#sequence, ['sweep', directory.id, directory.floor]);
+  }
+
+  saveDirectory(directory: Directory): void {
+    const { id, location, key, completeAt, floor, expired } = directory;
+    directory.changed = ++this.#sequence;
+    this.#push(directory.changed, ['directory', id, location, key, completeAt ?? null, floor, expired]);
+  }
+
+  #obtain(location: LocationId, key: string): Directory {
+    const known = this.#directories.find(this.#reader, location, key);
+    if (known) return known;
+    const id = ++this.#sequence;
+    const directory = new Directory(id, location, key, id);
+    this.#directories.add(directory);
+    this.#push(id, ['directory', id, location, key, null, 0, 0]);
+    return directory;
+  }
+
+  #setPending(row: PendingRow, change: Change): void {
+    const replaced = row.directory.setPending(row);
+    if (replaced) this.#unlink(replaced);
+    const group = row.record?.attributes?.linkGroup;
+    if (group !== undefined) {
+      const rows = this.#linked.get(group);
+      if (rows) rows.add(row);
+      else this.#linked.set(group, new Set([row]));
+    }
+    this.#push(row.sequence, change, row);
+  }
+
+  #unlink(row: PendingRow): void {
+    const group = row.record?.attributes?.linkGroup;
+    const rows = group === undefined ? undefined : this.#linked.get(group);
+    if (!rows) return;
+    rows.delete(row);
+    if (rows.size === 0) this.#linked.delete(group!);
+  }
+
+  #push(sequence: number, change: Change, row?: PendingRow): void {
+    if (this.#writer.length >= QUEUE_LIMIT) this.#rebuild(new Error('too many changes could not be written'));
+    else this.#writer.push({ sequence, change, row });
+  }
+
+  #settle(batch: readonly QueuedChange[]): void {
+    this.#applied = this.#reader.advance();
+    for (const { row } of batch) {
+      if (!row) continue;
+      row.directory.settle(row);
+      row.directory.dropFirst(this.#applied);
+      this.#unlink(row);
+    }
+    this.#directories.settle(this.#applied);
+  }
+
+  /** The file is of no use any more: starts with an empty one. Sequences go on, so that no position comes twice. */
+  #rebuild(error: unknown): void {
+    this.#reader.close();
+    const retired = this.#writer;
+    this.#retired = this.#retired.then(() => retired.close());
+    moveAside(this.#file, this.#log, error);
+    openDatabase(this.#file, this.#log).close();
+    this.#directories.clear();
+    this.#linked.clear();
+    this.#reader = this.#openReader();
+    this.#writer = this.#openWriter();
+    this.#applied = this.#reader.advance();
+    for (const [identity, id] of this.#locations) this.#push(id, ['location', id, identity]);
+  }
+
+  #openReader(): Reader {
+    return new Reader(this.#file, (error) => this.#rebuild(error));
+  }
+
+  #openWriter(): WriteBehind {
+    const owner = {
+      applied: (batch: readonly QueuedChange[]) => this.#settle(batch),
+      corrupt: (error: Error) => this.#rebuild(error),
+    };
+    return new WriteBehind(openWriter(this.#file, this.#inThread, this.#log), owner, this.#log);
+  }
+}
