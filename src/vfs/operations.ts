@@ -27,6 +27,11 @@ export interface Call {
   readonly uid: number;
   readonly gid: number;
   readonly pid: number;
+  /**
+   * What creates something: the mode before the caller's umask was taken from it. A parent with a default ACL uses this
+   * one, as POSIX ACLs put the default ACL in the place of the umask.
+   */
+  readonly requestedMode?: number;
   /** Aborted when the program was interrupted; created on first use. */
   readonly signal: AbortSignal;
 }
@@ -105,6 +110,8 @@ export interface DirectorySink {
 /** The payload of a WRITE, valid until the operation returns (not after an await, unless retained). */
 export interface WriteSource {
   readonly length: number;
+  /** The writer may not keep suid, sgid and capabilities of the file: clear them with this write. */
+  readonly killPrivileges?: boolean;
   /** Copies into a file; returns the bytes written or a negative error number. */
   writeTo(fd: number, position: number): number;
   /** Appends to a file that was opened with O_APPEND. */
@@ -185,7 +192,11 @@ export interface FileSystem {
   forget(node: NodeId, count: number): void;
 
   // The rest.
-  setattr(call: Call, node: NodeId, change: AttributeChange): Answer<{
+  setattr(
+    call: Call,
+    node: NodeId,
+    change: AttributeChange,
+  ): Answer<{
     attributes: Attributes;
     attributesValid: number;
   }>;
@@ -195,13 +206,7 @@ export interface FileSystem {
   mkdir(call: Call, parent: NodeId, name: ByteString, mode: number): Answer<EntryAnswer>;
   symlink(call: Call, parent: NodeId, name: ByteString, target: ByteString): Answer<EntryAnswer>;
   link(call: Call, node: NodeId, parent: NodeId, name: ByteString): Answer<EntryAnswer>;
-  create(
-    call: Call,
-    parent: NodeId,
-    name: ByteString,
-    mode: number,
-    open: OpenMode,
-  ): Answer<CreateAnswer>;
+  create(call: Call, parent: NodeId, name: ByteString, mode: number, open: OpenMode): Answer<CreateAnswer>;
   /** O_TMPFILE: a file without a name, which `link` may give one. */
   temporary(call: Call, parent: NodeId, mode: number, open: OpenMode): Answer<CreateAnswer>;
   unlink(call: Call, parent: NodeId, name: ByteString): Answer<void>;
