@@ -1,0 +1,57 @@
+/* What the parts of the transport share. It knows the framing of the protocol (`struct fuse_in_header.len`,
+ * `struct fuse_out_header`) and nothing of the operations. */
+#ifndef TRANSPORT_H
+#define TRANSPORT_H
+
+#include <linux/fuse.h>
+#include <node_api.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* A /dev/fuse descriptor that the event loop and the threads share; closed with its last reference. */
+struct device {
+  int fd;
+  atomic_int references;
+  _Atomic uint64_t requests, replies, batches, notified, dropped, gone, rejected;
+};
+
+struct device *device_create(int fd);
+struct device *device_share(struct device *device);
+void device_release(struct device *device);
+/** Sends one reply record. A request that is gone meanwhile is counted, and so is a record that the kernel refuses. */
+void device_reply(struct device *device, struct iovec *parts, int count);
+void device_reply_error(struct device *device, uint64_t unique, int error);
+
+/** Starts a detached thread that takes no signals. */
+int thread_start(void *(*run)(void *), void *argument);
+
+/* READs answered from files: at once when the bytes are in the page cache, else by a thread. */
+struct file_replies;
+struct file_replies *file_replies_create(struct device *device, uint32_t largest);
+void file_replies_send(struct file_replies *replies, uint64_t unique, int fd, int64_t position, uint32_t length);
+/** Lets the threads finish what is queued; does not wait for them. */
+void file_replies_close(struct file_replies *replies);
+
+/* The thread that alone sends notifications: they may wait in the kernel for requests that are being answered. */
+struct notifier;
+struct notifier *notifier_create(struct device *device, uint32_t bound);
+void notifier_queue(struct notifier *notifier, const uint8_t *record, size_t length);
+/** Drops what is queued; does not wait for the thread. */
+void notifier_close(struct notifier *notifier);
+
+napi_value channel_open(napi_env env, napi_callback_info info);
+napi_value transport_mount(napi_env env, napi_callback_info info);
+napi_value transport_mount_by_helper(napi_env env, napi_callback_info info);
+napi_value transport_unmount(napi_env env, napi_callback_info info);
+napi_value transport_unmount_by_helper(napi_env env, napi_callback_info info);
+napi_value transport_send_descriptor(napi_env env, napi_callback_info info);
+napi_value transport_receive_descriptor(napi_env env, napi_callback_info info);
+napi_value transport_service_notify(napi_env env, napi_callback_info info);
+
+/** One descriptor out of a unix socket (SCM_RIGHTS), close-on-exec, or a negated error number. */
+int descriptor_receive(int socket);
+
+#endif
