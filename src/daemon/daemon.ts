@@ -1,0 +1,312 @@
+import { execFile } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { BackendType } from '../backends/backend-type.js';
+import { systemClock } from '../clock/clock.js';
+import type { Configuration, MountConfiguration } from '../config/configuration.js';
+import { MirageError, toPlainError } from '../errors/mirage-error.js';
+import type { Log } from '../log/log.js';
+import type { Redaction } from '../log/redaction.js';
+import { type LogRecord, logTo } from '../log/text-log.js';
+import { fuseTransport } from '../native/fuse-transport.js';
+import { Transfer } from '../transfer/transfer.js';
+import { socketPath } from './control-protocol.js';
+import { type Controlled, type ControlServer, serveControl } from './control-server.js';
+import type { FileSystemHost } from './file-system.js';
+import { checkKernelAccess, checkMountPoint, helperPath, refuseInside } from './mount-point.js';
+import { mountUsers } from './mount-users.js';
+import { type ServedFileSystem, serveFileSystem } from './serve.js';
+import { notifyService } from './service.js';
+import { type StateDirectory, takeCacheDirectory, takeStateDirectory } from './state-directory.js';
+import type { DaemonStatus, MountStatus } from './status.js';
+import { type StoreAccess, Stores } from './stores.js';
+
+export interface DaemonOptions {
+  readonly configuration: Configuration;
+  readonly types: Readonly<Record<string, BackendType>>;
+  readonly runtimeDirectory: string;
+  readonly version: string;
+  readonly redaction: Redaction;
+  readonly log: (record: LogRecord) => void;
+}
+
+/** How often a waiting `unmount` hears what is left, milliseconds. */
+const PROGRESS_INTERVAL = 1000;
+/** After a forced unmount, programs that still have files open get this long, milliseconds. */
+const FORCED_GRACE = 2000;
+/** MNT_DETACH of umount2(2). */
+const DETACH = 2;
+
+/** One mounted tree from mount to unmount: stores, file-system side, control socket, and the order in which they go. */
+export class Daemon implements Controlled {
+  /** Resolves, with what was not stored, when nothing is mounted any more and everything is closed. */
+  readonly ended: Promise<readonly string[]>;
+  readonly #options: DaemonOptions;
+  readonly #parts: Parts;
+  readonly #since = Date.now();
+  #phase: DaemonStatus['phase'] = 'mounted';
+  #unmounting: Promise<readonly string[]> | undefined;
+  readonly #forced: { now(): void; promise: Promise<void> };
+
+  /** Mounts. MirageError says what is wrong; nothing is left behind then. */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const recent: { error?: LogRecord & { at: Date } } = {};
+    const record = (entry: LogRecord): void => {
+      if (entry.level === 'error' || entry.level === 'warn') recent.error = { ...entry, at: new Date() };
+      options.log(entry);
+    };
+    const lastError = (): string =>
+      recent.error ? options.redaction.apply(describe(recent.error)) : 'no error so far\n';
+    const parts = await openParts(options, logTo(record), record, lastError, () => daemon.statusText());
+    const daemon: Daemon = new Daemon(options, parts);
+    parts.control = await serveControl(socketPath(options.runtimeDirectory, parts.state.path), daemon);
+    return daemon;
+  }
+
+  private constructor(options: DaemonOptions, parts: Parts) {
+    this.#options = options;
+    this.#parts = parts;
+    let now!: () => void;
+    const promise = new Promise<void>((resolve) => {
+      now = resolve;
+    });
+    this.#forced = { now, promise };
+    this.ended = this.#run();
+  }
+
+  async #run(): Promise<readonly string[]> {
+    const { served, log } = this.#parts;
+    try {
+      await Promise.race([served.ended, this.#forced.promise]);
+    } catch (error) {
+      const { message } = toPlainError(error);
+      log.error('the file system has died', { why: message, do: 'mount it again; please report daemon.log' });
+      await this.#detach().catch(() => undefined);
+      await closeParts(this.#parts, false);
+      throw error;
+    }
+    this.#phase = 'draining';
+    notifyService('STOPPING=1');
+    // Pages that programs had mapped arrive until the very end.
+    const left = await served.drain();
+    await closeParts(this.#parts, true);
+    return left;
+  }
+
+  async status(): Promise<DaemonStatus> {
+    const { configuration, version } = this.#options;
+    const { served, stores, state, mountpoint, binding } = this.#parts;
+    const [pending, counters] = await Promise.all([served.pending(), served.counters()]);
+    return {
+      pid: process.pid,
+      version,
+      mountpoint,
+      state: state.path,
+      phase: this.#phase,
+      binding,
+      since: this.#since,
+      configuration: configuration.file,
+      mounts: stores.status(),
+      pending,
+      counters,
+      memory: process.memoryUsage.rss(),
+    };
+  }
+
+  async statusText(): Promise<string> {
+    return this.#options.redaction.apply(`${JSON.stringify(await this.status(), undefined, 2)}\n`);
+  }
+
+  unreachable(): readonly MountStatus[] {
+    return this.#parts.stores.unreachable();
+  }
+
+  get mountpoint(): string {
+    return this.#parts.mountpoint;
+  }
+
+  /** EBUSY: programs use the mount. EIO: something could not be stored. Both stay mounted; `force` gives up what is left. */
+  unmount(force: boolean, onPending: (pending: readonly string[]) => void): Promise<readonly string[]> {
+    if (force && this.#unmounting !== undefined) return this.#force();
+    this.#unmounting ??= this.#unmount(force, onPending).finally(() => {
+      this.#unmounting = undefined;
+    });
+    return this.#unmounting;
+  }
+
+  /** For SIGTERM: ends whatever happens, and loses nothing that can be stored. */
+  async terminate(): Promise<readonly string[]> {
+    try {
+      return await this.unmount(false, () => undefined);
+    } catch (error) {
+      this.#parts.log.warn('ending although not everything is done', { why: toPlainError(error).message });
+      return this.#force();
+    }
+  }
+
+  async #unmount(
+    force: boolean,
+    onPending: (pending: readonly string[]) => void,
+  ): Promise<readonly string[]> {
+    const { served } = this.#parts;
+    this.#phase = 'draining';
+    const progress = setInterval(
+      () => void served.pending().then(onPending, () => undefined),
+      PROGRESS_INTERVAL,
+    );
+    try {
+      const left = await served.drain();
+      if (force) return await this.#force();
+      if (left.length > 0) {
+        throw new MirageError(`not stored yet: ${left.join(', ')}`, {
+          errno: 'EIO',
+          cause: new Error('the store refused or did not answer; .mirage/last-error and daemon.log say why'),
+          hint: 'mend the cause and try again, or give it up: mirage unmount --force',
+        });
+      }
+      await this.#parts.served.unmount();
+      return await this.ended;
+    } catch (error) {
+      this.#phase = 'mounted';
+      throw MirageError.is(error, 'EBUSY') ? this.#busy(error) : error;
+    } finally {
+      clearInterval(progress);
+    }
+  }
+
+  async #force(): Promise<readonly string[]> {
+    await this.#detach();
+    // The tree is gone from sight; who still has files open gets a moment.
+    await Promise.race([this.#parts.served.ended, delay(FORCED_GRACE)]);
+    this.#forced.now();
+    return this.ended;
+  }
+
+  #busy(cause: MirageError): MirageError {
+    const users = mountUsers(this.#parts.mountpoint).map(
+      ({ pid, name, path }) => `${name} (${pid}) at ${path}`,
+    );
+    return new MirageError(`${this.#parts.mountpoint} is busy`, {
+      errno: 'EBUSY',
+      cause: users.length > 0 ? new Error(`in use by ${users.slice(0, 3).join(', ')}`) : cause,
+      hint: 'leave the folder and end these programs, or force it: mirage unmount --force',
+    });
+  }
+
+  async #detach(): Promise<void> {
+    const { mountpoint } = this.#parts;
+    if (process.platform === 'linux' && process.getuid?.() === 0) {
+      fuseTransport().unmount(mountpoint, DETACH);
+      return;
+    }
+    const [program, ...options] =
+      process.platform === 'linux' ? [helperPath() ?? 'fusermount3', '-uz'] : ['umount', '-f'];
+    await new Promise<void>((resolve) => execFile(program!, [...options, mountpoint], () => resolve()));
+  }
+}
+
+/** What a daemon holds, in the order it is taken. */
+interface Parts {
+  readonly mountpoint: string;
+  readonly binding: DaemonStatus['binding'];
+  readonly log: Log;
+  readonly state: StateDirectory;
+  readonly releaseCache: (() => void) | undefined;
+  readonly stores: Stores;
+  readonly served: ServedFileSystem;
+  control?: ControlServer;
+}
+
+async function openParts(
+  options: DaemonOptions,
+  log: Log,
+  record: (entry: LogRecord) => void,
+  lastError: () => string,
+  statusText: () => Promise<string>,
+): Promise<Parts> {
+  const { configuration, types } = options;
+  checkKernelAccess();
+  const mountpoint = checkMountPoint(configuration.mountpoint);
+  refuseInside(mountpoint, { state: configuration.state, 'cache.directory': configuration.cache.directory });
+  const binding = chooseBinding(configuration.binding);
+  const undo: (() => unknown)[] = [];
+  try {
+    const state = takeStateDirectory(configuration.state);
+    undo.push(() => state.release());
+    const remote = configuration.mounts.some((mount) => mount.placement === 'remote');
+    const releaseCache = remote ? takeCacheDirectory(configuration.cache.directory) : undefined;
+    if (releaseCache) undo.push(releaseCache);
+    const mounts = indexed(configuration.mounts);
+    const stores = new Stores(mounts, { types, mountpoint, log, clock: systemClock });
+    undo.push(() => stores.close());
+    const access = await stores.openAll();
+    refuseNothingReachable(stores, access);
+    const host: FileSystemHost = {
+      open: (index) => stores.open(index),
+      statusText,
+      lastError: async () => lastError(),
+    };
+    const served = await serveFileSystem({
+      plan: {
+        mountpoint,
+        binding,
+        allowOther: configuration.allowOther,
+        metadataFile: state.metadataFile,
+        cache: configuration.cache,
+        conflicts: state.conflicts,
+        mounts: [...mounts].map(([index, { path, mode, ttl, freshness, conflicts }]) => {
+          return { index, path, mode, ttl, freshness, conflicts, store: access.get(index) };
+        }),
+      },
+      host,
+      stores: new Transfer(stores.backends, { log }),
+      log: record,
+    });
+    return { mountpoint, binding, log, state, releaseCache, stores, served };
+  } catch (error) {
+    for (const step of undo.reverse()) await step();
+    throw error;
+  }
+}
+
+async function closeParts(parts: Parts, alive: boolean): Promise<void> {
+  if (alive) await parts.served.close();
+  await parts.stores.close();
+  parts.releaseCache?.();
+  parts.state.release();
+  // Last: who waits for the unmount hears of it when it is true.
+  setImmediate(() => void parts.control?.close());
+}
+
+/** Raw is the kernel's own protocol, which only Linux lends us. */
+const chooseBinding = (wanted: Configuration['binding']): DaemonStatus['binding'] =>
+  wanted === 'auto' ? (process.platform === 'linux' ? 'raw' : 'fuse-native') : wanted;
+
+/** A mount at `/` is the root volume, 0; otherwise the virtual folders above the mounts are. */
+function indexed(mounts: readonly MountConfiguration[]): ReadonlyMap<number, MountConfiguration> {
+  const first = mounts[0]?.path === '/' ? 0 : 1;
+  return new Map(mounts.map((mount, position) => [first + position, mount]));
+}
+
+function refuseNothingReachable(stores: Stores, access: ReadonlyMap<number, StoreAccess | undefined>): void {
+  if ([...access.values()].some((store) => store !== undefined)) return;
+  throw new MirageError('nothing to mount: no store can be reached', {
+    errno: 'EHOSTDOWN',
+    retryable: true,
+    cause: new Error(
+      stores
+        .unreachable()
+        .map((mount) => mount.error ?? mount.path)
+        .join('; '),
+    ),
+    hint: 'check the network and the endpoint, then try again',
+  });
+}
+
+function describe({ at, level, message, fields }: LogRecord & { at: Date }): string {
+  const { why, do: remedy, ...others } = fields;
+  const details = Object.entries(others).map(([key, value]) => `${key}: ${value}`);
+  const lines = [`${at.toISOString()} ${level}: ${message}`, ...details];
+  if (why !== undefined) lines.push(`why: ${why}`);
+  if (remedy !== undefined) lines.push(`do: ${remedy}`);
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,53 @@
+/** The worker that mounts and serves: nothing else runs on its thread. */
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import type { Capabilities } from '../backends/contract.js';
+import { type PlainError, toPlainError } from '../errors/mirage-error.js';
+import { type LogRecord, logTo } from '../log/text-log.js';
+import { connectStorePort } from '../ports/message-store-port.js';
+import type { StoreFeatures } from '../ports/store-port.js';
+import { callsTo, serveCalls } from './calls.js';
+import {
+  type FileSystemHost,
+  type FileSystemPlan,
+  type MountedFileSystem,
+  mountFileSystem,
+} from './file-system.js';
+
+export interface ThreadData {
+  readonly plan: FileSystemPlan;
+  readonly stores: MessagePort;
+}
+
+/** What the thread says on its own account, beside calls and answers. */
+export type ThreadMessage =
+  | { readonly log: LogRecord }
+  | { readonly mounted: true }
+  | { readonly failed: PlainError }
+  | { readonly ended: true };
+
+if (parentPort === null) throw new Error('this file is a worker');
+const main = parentPort;
+const say = (message: ThreadMessage): void => main.postMessage(message);
+const { plan, stores } = workerData as ThreadData;
+const log = logTo((record) => say({ log: record }));
+
+const known: { capabilities: Capabilities; features: StoreFeatures }[] = [];
+for (const { index, store } of plan.mounts) {
+  if (store?.kind === 'objects') known[index] = store;
+}
+
+try {
+  const { binding, fileSystem } = await mountFileSystem(plan, {
+    host: callsTo<FileSystemHost>(main).remote,
+    port: connectStorePort(stores, known),
+    learn: (index, store) => {
+      known[index] = store;
+    },
+    log,
+  });
+  serveCalls<MountedFileSystem>(main, fileSystem);
+  void binding.ended.then(() => say({ ended: true }));
+  say({ mounted: true });
+} catch (error) {
+  say({ failed: toPlainError(error) });
+}

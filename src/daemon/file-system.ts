@@ -1,0 +1,202 @@
+import { join } from 'node:path';
+import { systemClock } from '../clock/clock.js';
+import type { MountConfiguration } from '../config/configuration.js';
+import type { ContentStore } from '../content/contract.js';
+import { openContent } from '../content/open-content.js';
+import { MirageError } from '../errors/mirage-error.js';
+import type { Binding } from '../fuse/binding.js';
+import type { Log } from '../log/log.js';
+import type { MetadataStore } from '../metadata/contract.js';
+import { openMetadata } from '../metadata/open-metadata.js';
+import type { StorePort } from '../ports/store-port.js';
+import { ControlVolume } from '../vfs/control/control-volume.js';
+import { HostVolume } from '../vfs/host/host-volume.js';
+import { MountTree } from '../vfs/mount-tree.js';
+import { ObjectVolume } from '../vfs/object/object-volume.js';
+import type { KernelNotifier } from '../vfs/operations.js';
+import type { Volume, VolumeContext } from '../vfs/volume.js';
+import type { StoreAccess } from './stores.js';
+import { unreachableVolume } from './unreachable-volume.js';
+
+/** What to mount and where: plain data, as the file-system thread gets it. */
+export interface FileSystemPlan {
+  readonly mountpoint: string;
+  readonly binding: 'raw' | 'fuse-native';
+  readonly allowOther: boolean;
+  readonly metadataFile: string;
+  readonly cache: { readonly directory: string; readonly size: number };
+  readonly conflicts: string;
+  readonly mounts: readonly PlannedMount[];
+}
+
+export type PlannedMount = Pick<MountConfiguration, 'path' | 'mode' | 'ttl' | 'freshness' | 'conflicts'> & {
+  readonly index: number;
+  /** undefined: not reachable yet. */
+  readonly store: StoreAccess | undefined;
+};
+
+/** What the daemon asks of a mounted file system. */
+export interface MountedFileSystem {
+  /** What is not on its store yet, in words. */
+  pending(): Promise<readonly string[]>;
+  /** Commits what can be, and returns what is left. */
+  drain(): Promise<readonly string[]>;
+  /** EBUSY: programs use it. */
+  unmount(): Promise<void>;
+  counters(): Promise<Record<string, number>>;
+  /** After the mount has ended: closes volumes and caches. */
+  close(): Promise<void>;
+}
+
+/** What a mounted file system asks of the daemon. */
+export interface FileSystemHost {
+  /** Tries an unreachable store again. */
+  open(index: number): Promise<StoreAccess>;
+  /** The text of `.mirage/status`. */
+  statusText(): Promise<string>;
+  /** The text of `.mirage/last-error`. */
+  lastError(): Promise<string>;
+}
+
+export interface FileSystemEnvironment {
+  readonly host: FileSystemHost;
+  readonly port: StorePort;
+  /** Tells the port about a store that could be reached at last. */
+  readonly learn: (index: number, store: StoreAccess & { kind: 'objects' }) => void;
+  readonly log: Log;
+}
+
+/** The highest index: its node ids are those of `.mirage`. */
+const CONTROL_INDEX = 4095;
+
+/** Mounts the planned tree and serves it on this thread. `ended` of the binding resolves when it is unmounted. */
+export async function mountFileSystem(
+  plan: FileSystemPlan,
+  environment: FileSystemEnvironment,
+): Promise<{ binding: Binding; fileSystem: MountedFileSystem }> {
+  if (plan.binding === 'raw') {
+    const { mountRaw } = await import('../fuse/raw-binding.js');
+    const raw = mountRaw({
+      mountpoint: plan.mountpoint,
+      source: 'mirage',
+      allowOther: plan.allowOther,
+      spinMicroseconds: SPIN_MICROSECONDS,
+      log: environment.log,
+    });
+    const volumes = new Volumes(plan, environment, raw.notifier);
+    return volumes.serve(raw.serve(volumes.tree));
+  }
+  const { mountFuseNative } = await import('../fuse/fuse-native/fuse-native-binding.js');
+  const { mountpoint, allowOther } = plan;
+  // libfuse 2 has no way to tell the kernel anything: its caches expire by themselves.
+  const silent: KernelNotifier = { invalidateEntry() {}, invalidateNode() {} };
+  const volumes = new Volumes(plan, environment, silent);
+  return volumes.serve(await mountFuseNative(volumes.tree, { mountpoint, allowOther, log: environment.log }));
+}
+
+/** Looking for the next request this long before sleeping makes a lone client 2-3 times faster. */
+const SPIN_MICROSECONDS = 30;
+
+/** The volumes of all mounts over shared caches. */
+class Volumes {
+  readonly tree: MountTree;
+  readonly #volumes: Volume[];
+  readonly #plan: FileSystemPlan;
+  readonly #environment: FileSystemEnvironment;
+  #caches: { metadata: MetadataStore; content: ContentStore } | undefined;
+
+  constructor(plan: FileSystemPlan, environment: FileSystemEnvironment, notifier: KernelNotifier) {
+    this.#plan = plan;
+    this.#environment = environment;
+    const context = (index: number, path: string, mode: VolumeContext['mode']): VolumeContext => ({
+      index,
+      path,
+      mode,
+      uid: process.getuid?.() ?? 0,
+      gid: process.getgid?.() ?? 0,
+      notifier,
+      clock: systemClock,
+      log: environment.log.with({ mount: path }),
+    });
+    const mounts = plan.mounts.map((mount) => {
+      const own = context(mount.index, mount.path, mount.mode);
+      const volume = mount.store
+        ? this.#volume(mount, mount.store, own)
+        : unreachableVolume(own, () => this.#reach(mount, own));
+      return { path: mount.path, mode: mount.mode, index: mount.index, volume };
+    });
+    const control = new ControlVolume(context(CONTROL_INDEX, '/.mirage', 'read'), {
+      status: () => environment.host.statusText(),
+      lastError: () => environment.host.lastError(),
+      conflicts: plan.conflicts,
+    });
+    this.#volumes = [...mounts.map(({ volume }) => volume), control];
+    this.tree = new MountTree(mounts, control);
+  }
+
+  serve(binding: Binding): { binding: Binding; fileSystem: MountedFileSystem } {
+    const pending = (): readonly string[] => this.#volumes.flatMap((volume) => volume.pending());
+    return {
+      binding,
+      fileSystem: {
+        pending: async () => pending(),
+        drain: async () => {
+          for (const result of await Promise.allSettled(this.#volumes.map((volume) => volume.drain()))) {
+            if (result.status === 'fulfilled') continue;
+            const { reason } = result as { reason: unknown };
+            this.#environment.log.error('not everything could be stored', {
+              why: reason instanceof Error ? reason.message : String(reason),
+              do: MirageError.is(reason) ? reason.hint : undefined,
+            });
+          }
+          return pending();
+        },
+        unmount: () => binding.unmount(),
+        counters: async () => binding.counters(),
+        close: async () => {
+          for (const volume of this.#volumes) await volume.close();
+          await this.#caches?.content.close();
+          await this.#caches?.metadata.close();
+        },
+      },
+    };
+  }
+
+  async #reach(mount: PlannedMount, context: VolumeContext): Promise<Volume> {
+    const store = await this.#environment.host.open(mount.index);
+    if (store.kind === 'objects') this.#environment.learn(mount.index, store);
+    return this.#volume(mount, store, context);
+  }
+
+  #volume(mount: PlannedMount, store: StoreAccess, context: VolumeContext): Volume {
+    if (store.kind === 'tree') {
+      const freshness = mount.freshness as 'now' | 'inotify' | 'ttl';
+      // The daemon opened the tree and closes it.
+      return new HostVolume({ root: store.root, close() {} }, context, { freshness, ttl: mount.ttl });
+    }
+    const { port, log } = this.#environment;
+    this.#caches ??= {
+      metadata: openMetadata({ file: this.#plan.metadataFile, log }),
+      content: openContent({
+        directory: join(this.#plan.cache.directory, 'content'),
+        limit: this.#plan.cache.size,
+        port,
+        log,
+        clock: systemClock,
+      }),
+    };
+    return new ObjectVolume({
+      port,
+      mount: mount.index,
+      identity: store.identity,
+      ...this.#caches,
+      context,
+      options: {
+        ttl: mount.ttl,
+        freshness: mount.freshness as 'ttl' | 'open' | 'offline',
+        conflicts: mount.conflicts,
+        conflictDirectory: this.#plan.conflicts,
+      },
+    });
+  }
+}

@@ -1,0 +1,223 @@
+import { fstatSync } from 'node:fs';
+import type { BackendType, OpenedBackend } from '../backends/backend-type.js';
+import {
+  type Backend,
+  type Capabilities,
+  type HostTree,
+  hasCopy,
+  hasDirectories,
+  hasHostTree,
+  hasRename,
+  hasSetAttributes,
+  hasUsage,
+} from '../backends/contract.js';
+import type { Clock } from '../clock/clock.js';
+import type { MountConfiguration } from '../config/configuration.js';
+import { MirageError } from '../errors/mirage-error.js';
+import type { Log } from '../log/log.js';
+import type { StoreFeatures } from '../ports/store-port.js';
+import { isWithin } from './mount-point.js';
+import type { MountStatus } from './status.js';
+
+/** How the file-system side reaches a store: plain data. */
+export type StoreAccess =
+  /** A tree of this host's kernel, by a descriptor of its root; both sides share the descriptors of the process. */
+  | { readonly kind: 'tree'; readonly root: number }
+  | {
+      readonly kind: 'objects';
+      readonly identity: string;
+      readonly capabilities: Capabilities;
+      readonly features: StoreFeatures;
+    };
+
+/** How long the first answer of a store may take, milliseconds. */
+const OPEN_DEADLINE = 20_000;
+/** A store that was found unreachable is not tried again sooner than this, milliseconds. */
+const RETRY_INTERVAL = 3_000;
+
+interface Store {
+  readonly configuration: MountConfiguration;
+  opened: OpenedBackend | undefined;
+  tree: HostTree | undefined;
+  error: MirageError | undefined;
+  triedAt: number;
+  attempt: Promise<StoreAccess> | undefined;
+}
+
+export interface StoresOptions {
+  readonly types: Readonly<Record<string, BackendType>>;
+  /** Absolute path of the mount point: no folder that holds it is mounted. */
+  readonly mountpoint: string;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+/**
+ * The backends of all mounts, by mount index. Wrong credentials or names fail the whole; an unreachable store is left closed and
+ * tried again when a program asks for it.
+ */
+export class Stores {
+  /** Index = mount index; undefined while unreachable (and where no mount has the index). */
+  readonly backends: (Backend | undefined)[] = [];
+  readonly #stores = new Map<number, Store>();
+  readonly #options: StoresOptions;
+  readonly #closing = new AbortController();
+
+  constructor(mounts: ReadonlyMap<number, MountConfiguration>, options: StoresOptions) {
+    this.#options = options;
+    for (const [index, configuration] of mounts) {
+      this.backends[index] = undefined;
+      this.#stores.set(index, {
+        configuration,
+        opened: undefined,
+        tree: undefined,
+        error: undefined,
+        triedAt: Number.NEGATIVE_INFINITY,
+        attempt: undefined,
+      });
+    }
+  }
+
+  /** Opens all at once. Index → access; undefined for those that are unreachable. */
+  async openAll(): Promise<ReadonlyMap<number, StoreAccess | undefined>> {
+    const opened = new Map<number, StoreAccess | undefined>();
+    const failures: unknown[] = [];
+    await Promise.all(
+      [...this.#stores.keys()].map(async (index) => {
+        try {
+          opened.set(index, await this.open(index));
+        } catch (error) {
+          if (isUnreachable(error)) opened.set(index, undefined);
+          else failures.push(error);
+        }
+      }),
+    );
+    if (failures.length > 0) {
+      await this.close();
+      throw failures[0];
+    }
+    return opened;
+  }
+
+  /** Opens one store, or says why it cannot be; an attempt that is under way or just failed is shared. */
+  open(index: number): Promise<StoreAccess> {
+    const store = this.#stores.get(index);
+    if (store === undefined) throw new RangeError(`no mount ${index}`);
+    const now = this.#options.clock.monotonic();
+    if (store.attempt === undefined && store.error && now - store.triedAt < RETRY_INTERVAL) {
+      return Promise.reject(store.error);
+    }
+    store.attempt ??= this.#open(index, store).finally(() => {
+      store.attempt = undefined;
+      store.triedAt = this.#options.clock.monotonic();
+    });
+    return store.attempt;
+  }
+
+  async #open(index: number, store: Store): Promise<StoreAccess> {
+    const { configuration } = store;
+    const { types, log, clock } = this.#options;
+    const deadline = AbortSignal.timeout(OPEN_DEADLINE);
+    try {
+      const module = await types[configuration.type]!.load();
+      const opened = await module.open(configuration.options, {
+        log: log.with({ mount: configuration.path }),
+        clock,
+        writable: configuration.mode !== 'read',
+        signal: AbortSignal.any([deadline, this.#closing.signal]),
+      });
+      store.opened = opened;
+      store.error = undefined;
+      this.backends[index] = opened.backend;
+      return this.#access(store, opened);
+    } catch (cause) {
+      const timedOut = deadline.aborted && !isUnreachable(cause);
+      store.error = new MirageError(
+        `the store of ${configuration.path} ${timedOut ? 'gave no answer' : 'cannot be opened'}`,
+        {
+          errno: timedOut ? 'ETIMEDOUT' : MirageError.is(cause) ? cause.errno : 'EIO',
+          retryable: timedOut || isUnreachable(cause),
+          cause,
+          hint: (MirageError.is(cause) ? cause.hint : undefined) ?? 'check its keys in the configuration',
+        },
+      );
+      log.error(store.error.message, {
+        mount: configuration.path,
+        why: messageOf(cause),
+        do: store.error.hint,
+      });
+      throw store.error;
+    }
+  }
+
+  #access(store: Store, opened: OpenedBackend): StoreAccess {
+    const { backend, identity } = opened;
+    if (hasHostTree(backend)) {
+      store.tree = backend.openTree();
+      this.#refuseRecursion(store.configuration, store.tree);
+      return { kind: 'tree', root: store.tree.root };
+    }
+    return {
+      kind: 'objects',
+      identity,
+      capabilities: backend.capabilities,
+      features: {
+        directories: hasDirectories(backend),
+        copy: hasCopy(backend),
+        setAttributes: hasSetAttributes(backend),
+        rename: hasRename(backend),
+        usage: hasUsage(backend),
+      },
+    };
+  }
+
+  /** A mounted folder that holds the mount point would show the mount inside of itself, and the daemon would wait for itself. */
+  #refuseRecursion(configuration: MountConfiguration, tree: HostTree): void {
+    if (!isWithin(this.#options.mountpoint, fstatSync(tree.root))) return;
+    throw new MirageError(
+      `the mount point ${this.#options.mountpoint} lies inside the folder of ${configuration.path}`,
+      {
+        errno: 'EINVAL',
+        hint: 'choose a mount point outside of the folder',
+      },
+    );
+  }
+
+  unreachable(): readonly MountStatus[] {
+    return this.status().filter((mount) => !mount.reachable);
+  }
+
+  status(): readonly MountStatus[] {
+    return [...this.#stores.values()].map(({ configuration, opened, error }) => ({
+      path: configuration.path,
+      type: configuration.type,
+      mode: configuration.mode,
+      reachable: opened !== undefined,
+      ...(opened === undefined && error && { error: explain(error) }),
+      probed: opened?.probed ?? {},
+      ...(opened?.counters && { counters: opened.counters() }),
+    }));
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new MirageError('the daemon ends', { errno: 'EINTR' }));
+    for (const store of this.#stores.values()) {
+      await store.attempt?.catch(() => undefined);
+      store.tree?.close();
+      store.tree = undefined;
+      await store.opened?.backend.close?.();
+      store.opened = undefined;
+    }
+  }
+}
+
+/** Trying again later may help, and nothing is wrong with the configuration. */
+export function isUnreachable(error: unknown): boolean {
+  const names = ['EHOSTDOWN', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'ECONNREFUSED', 'ECONNRESET'];
+  return error instanceof MirageError && (error.retryable || names.includes(error.errno));
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+const explain = (error: MirageError): string =>
+  error.cause === undefined ? error.message : `${error.message}: ${messageOf(error.cause)}`;

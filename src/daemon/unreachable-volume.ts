@@ -1,0 +1,55 @@
+import { Attributes, S_IFDIR } from '../vfs/attributes.js';
+import type { AttributesReply, Call, FileSystem, Handle, NodeId } from '../vfs/operations.js';
+import { rootOf, type Volume, type VolumeContext } from '../vfs/volume.js';
+
+type OperationName = Exclude<keyof FileSystem, 'forget'>;
+
+const operations: readonly OperationName[] = [
+  'lookup', 'getattr', 'open', 'read', 'write', 'flush', 'release', 'opendir', 'readdir', 'releasedir', 'getxattr',
+  'setattr', 'readlink', 'mknod', 'mkdir', 'symlink', 'link', 'create', 'temporary', 'unlink', 'rmdir', 'rename', 'fsync',
+  'fsyncdir', 'setxattr', 'listxattr', 'removexattr', 'statfs', 'lseek', 'fallocate', 'copyFileRange',
+]; // biome-ignore format: a table
+
+type AnyOperation = (...parameters: unknown[]) => unknown;
+
+/**
+ * The place of a store that cannot be reached: a folder that can be seen. Whatever looks into it tries the store again, once for
+ * all who wait, and then goes to the real volume, or fails with the reason (EHOSTDOWN, ETIMEDOUT).
+ */
+export function unreachableVolume(context: VolumeContext, reach: () => Promise<Volume>): Volume {
+  const reached: { volume?: Volume } = {};
+  const pass =
+    (name: OperationName): AnyOperation =>
+    (...parameters) => {
+      const call = (volume: Volume): unknown =>
+        (volume[name] as unknown as AnyOperation).apply(volume, parameters);
+      if (reached.volume) return call(reached.volume);
+      return reach().then((volume) => {
+        reached.volume = volume;
+        return call(volume);
+      });
+    };
+  const passing = Object.fromEntries(operations.map((name) => [name, pass(name)])) as unknown as Volume;
+
+  const placeholder = new Attributes();
+  placeholder.ino = rootOf(context.index);
+  placeholder.mode = S_IFDIR | 0o555;
+  placeholder.nlink = 2;
+  placeholder.uid = context.uid;
+  placeholder.gid = context.gid;
+  placeholder.modifiedSeconds = Math.floor(context.clock.wall() / 1000);
+
+  return {
+    ...passing,
+    getattr(call: Call, node: NodeId, handle: Handle | undefined, reply: AttributesReply) {
+      if (reached.volume) return reached.volume.getattr(call, node, handle, reply);
+      // Listing the folder above shows this one as it is; only looking inside waits for the store.
+      reply.attributes = placeholder;
+      reply.attributesValid = 0;
+    },
+    forget: (node, count) => reached.volume?.forget(node, count),
+    drain: async () => reached.volume?.drain(),
+    pending: () => reached.volume?.pending() ?? [],
+    close: async () => reached.volume?.close(),
+  };
+}
