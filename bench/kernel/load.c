@@ -10,7 +10,7 @@
  *   load read    DIR CLIENTS SECONDS KEEP CHUNK  sequential, one large file a client
  *   load write   DIR CLIENTS SECONDS BYTES CHUNK sequential into an empty file, close included, one file a client
  *   load verify  DIR CLIENTS BYTES CHUNK         the files of `write` hold what was written (run on the source directory)
- *   load run     TIMES COMMAND…                  seconds that a command takes, its output thrown away
+ *   load run     TIMES PAUSE COMMAND…            seconds that a command takes, its output thrown away; PAUSE seconds before each
  *
  * `random` and `read` work in passes. Before each, outside the timed part, the pages that this mount holds of the file are
  * dropped (KEEP 0) and a pass reads no block twice, so the page cache of the mount never answers. KEEP 1 leaves them: for the
@@ -350,7 +350,7 @@ static void run_clients(step prepare, step work) {
 	printf("{\"count\":%lu,\"seconds\":%.6f}\n", count, timed);
 }
 
-static void run_command(int times, char **command) {
+static void run_command(int times, double pause, char **command) {
 	extern char **environ;
 	posix_spawn_file_actions_t actions;
 	if (posix_spawn_file_actions_init(&actions) ||
@@ -360,6 +360,8 @@ static void run_command(int times, char **command) {
 	for (int i = 0; i < times; i++) {
 		pid_t child;
 		int status;
+		struct timespec rest = {.tv_sec = (time_t)pause, .tv_nsec = (long)((pause - (double)(time_t)pause) * 1e9)};
+		nanosleep(&rest, NULL);
 		double started = now();
 		errno = posix_spawnp(&child, command[0], &actions, NULL, command, environ);
 		if (errno || waitpid(child, &status, 0) != child) fail("%s", command[0]);
@@ -377,8 +379,8 @@ int main(int count, char **arguments) {
 	char *argument[8];
 	for (int i = 0; i < 8; i++) argument[i] = i < count ? arguments[i] : none;
 	const char *kind = argument[1];
-	if (!strcmp(kind, "run") && count > 3) {
-		run_command(atoi(argument[2]), arguments + 3);
+	if (!strcmp(kind, "run") && count > 4) {
+		run_command(atoi(argument[2]), atof(argument[3]), arguments + 4);
 		return 0;
 	}
 	job.directory = argument[2];

@@ -79,21 +79,41 @@ const sequential = (kind, chunk, size) => ({
   value: megabytesPerSecond,
 });
 
-/** @param {string} key @param {string} title @param {string} method @param {number} times @returns {Workload} */
-const listing = (key, title, method, times) => ({
+/**
+ * @param {string} key
+ * @param {string} title
+ * @param {string} method
+ * @param {number} times
+ * @param {number} pause seconds before each
+ * @returns {Workload}
+ */
+const listing = (key, title, method, times, pause) => ({
   key,
-  title,
+  title: `ls -l of ${TREE.files} entries, ${title}, ms`,
   method,
   better: 'lower',
   clients: [1],
-  load: ({ directory }) => ['run', String(times), 'ls', '-l', `${directory}/files`],
+  load: ({ directory }) => ['run', String(times), String(pause), 'ls', '-l', `${directory}/files`],
   value: milliseconds,
 });
 
 /** In the order in which they run on a fresh mount. @type {readonly Workload[]} */
 export const workloads = [
-  listing('ls-cold', `ls -l of ${TREE.files} entries, cold, ms`, 'the first thing done on a fresh mount', 1),
-  listing('ls-warm', `ls -l of ${TREE.files} entries, warm, ms`, 'right after it, median of 5', 5),
+  listing('ls-cold', 'cold', 'the first thing done on a fresh mount', 1, 0),
+  listing(
+    'ls-at-once',
+    'again at once',
+    'median of 3; within the second for which the kernel keeps the entries of the others, it is the kernel that answers',
+    3,
+    0,
+  ),
+  listing(
+    'ls-warm',
+    'warm',
+    'median of 2, each 2 s after the last: the file systems answer, from their caches',
+    2,
+    2,
+  ),
   operations(
     'getattr',
     'GETATTR/s',
