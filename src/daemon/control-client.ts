@@ -2,8 +2,9 @@ import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fromPlainError, MirageError } from '../errors/mirage-error.js';
+import { MirageError } from '../errors/mirage-error.js';
 import type { ControlAnswer, ControlRequest } from './control-protocol.js';
+import { fromExplanation } from './explanation.js';
 import type { DaemonStatus } from './status.js';
 
 /** How long a living daemon may take to answer, milliseconds. */
@@ -72,7 +73,7 @@ async function* ask(path: string, request: ControlRequest, deadline?: number): A
       const line = await Promise.race([lines.next(), failure]);
       if (line.done) return;
       const answer = JSON.parse(line.value) as ControlAnswer;
-      if ('error' in answer) throw fromPlainError(answer.error);
+      if ('error' in answer) throw fromExplanation(answer.error);
       yield answer;
     }
   } finally {

@@ -1,7 +1,7 @@
 /** Requests and answers on the control socket: one JSON object a line. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import type { PlainError } from '../errors/mirage-error.js';
+import type { Explanation } from './explanation.js';
 import type { DaemonStatus } from './status.js';
 
 export type ControlRequest =
@@ -14,7 +14,7 @@ export type ControlAnswer =
   | { readonly pending: readonly string[] }
   /** Unmounted; `lost` is what was given up (only with force). */
   | { readonly done: true; readonly lost: readonly string[] }
-  | { readonly error: PlainError };
+  | { readonly error: Explanation };
 
 /** The socket of the daemon with this state directory. Its name is a hash: a socket's path is at most 107 bytes long. */
 export const socketPath = (runtimeDirectory: string, stateDirectory: string): string =>

@@ -2,8 +2,8 @@ import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
-import { toPlainError } from '../errors/mirage-error.js';
 import type { ControlAnswer, ControlRequest } from './control-protocol.js';
+import { explain } from './explanation.js';
 import type { DaemonStatus } from './status.js';
 
 export interface Controlled {
@@ -58,6 +58,6 @@ async function answer(
       send({ done: true, lost: await daemon.unmount(request.force, (pending) => send({ pending })) });
     }
   } catch (error) {
-    send({ error: toPlainError(error) });
+    send({ error: explain(error) });
   }
 }

@@ -194,13 +194,13 @@ export class Daemon implements Controlled {
 
   async #detach(): Promise<void> {
     const { mountpoint } = this.#parts;
-    if (process.platform === 'linux' && process.getuid?.() === 0) {
-      fuseTransport().unmount(mountpoint, DETACH);
+    if (process.platform !== 'linux') {
+      await new Promise<void>((resolve) => execFile('umount', ['-f', mountpoint], () => resolve()));
       return;
     }
-    const [program, ...options] =
-      process.platform === 'linux' ? [helperPath() ?? 'fusermount3', '-uz'] : ['umount', '-f'];
-    await new Promise<void>((resolve) => execFile(program!, [...options, mountpoint], () => resolve()));
+    const transport = fuseTransport();
+    if (process.getuid?.() === 0) await transport.unmount(mountpoint, DETACH);
+    else await transport.unmountByHelper(helperPath() ?? 'fusermount3', mountpoint, true);
   }
 }
 

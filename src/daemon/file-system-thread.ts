@@ -1,11 +1,11 @@
 /** The worker that mounts and serves: nothing else runs on its thread. */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { Capabilities } from '../backends/contract.js';
-import { type PlainError, toPlainError } from '../errors/mirage-error.js';
 import { type LogRecord, logTo } from '../log/text-log.js';
 import { connectStorePort } from '../ports/message-store-port.js';
 import type { StoreFeatures } from '../ports/store-port.js';
 import { callsTo, serveCalls } from './calls.js';
+import { type Explanation, explain } from './explanation.js';
 import {
   type FileSystemHost,
   type FileSystemPlan,
@@ -22,7 +22,7 @@ export interface ThreadData {
 export type ThreadMessage =
   | { readonly log: LogRecord }
   | { readonly mounted: true }
-  | { readonly failed: PlainError }
+  | { readonly failed: Explanation }
   | { readonly ended: true };
 
 if (parentPort === null) throw new Error('this file is a worker');
@@ -49,5 +49,5 @@ try {
   void binding.ended.then(() => say({ ended: true }));
   say({ mounted: true });
 } catch (error) {
-  say({ failed: toPlainError(error) });
+  say({ failed: explain(error) });
 }

@@ -1,9 +1,10 @@
 import { MessageChannel, Worker } from 'node:worker_threads';
-import { fromPlainError, MirageError } from '../errors/mirage-error.js';
+import { MirageError } from '../errors/mirage-error.js';
 import { type LogRecord, logTo } from '../log/text-log.js';
 import { serveStorePort } from '../ports/message-store-port.js';
 import type { StorePort } from '../ports/store-port.js';
 import { callsTo, serveCalls } from './calls.js';
+import { fromExplanation } from './explanation.js';
 import {
   type FileSystemHost,
   type FileSystemPlan,
@@ -64,7 +65,7 @@ async function serveOnThread({ plan, host, stores, log }: ServeOptions): Promise
   worker.on('message', (message: ThreadMessage) => {
     if ('log' in message) log(message.log);
     else if ('mounted' in message) mounted.resolve();
-    else if ('failed' in message) mounted.reject(fromPlainError(message.failed));
+    else if ('failed' in message) mounted.reject(fromExplanation(message.failed));
     else if ('ended' in message) ended.resolve();
   });
   worker.on('error', died);

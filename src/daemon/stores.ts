@@ -1,21 +1,12 @@
 import { fstatSync } from 'node:fs';
 import type { BackendType, OpenedBackend } from '../backends/backend-type.js';
-import {
-  type Backend,
-  type Capabilities,
-  type HostTree,
-  hasCopy,
-  hasDirectories,
-  hasHostTree,
-  hasRename,
-  hasSetAttributes,
-  hasUsage,
-} from '../backends/contract.js';
+import { type Backend, type Capabilities, type HostTree, hasHostTree } from '../backends/contract.js';
 import type { Clock } from '../clock/clock.js';
 import type { MountConfiguration } from '../config/configuration.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
 import type { StoreFeatures } from '../ports/store-port.js';
+import { featuresOf } from '../transfer/transfer.js';
 import { isWithin } from './mount-point.js';
 import type { MountStatus } from './status.js';
 
@@ -161,13 +152,7 @@ export class Stores {
       kind: 'objects',
       identity,
       capabilities: backend.capabilities,
-      features: {
-        directories: hasDirectories(backend),
-        copy: hasCopy(backend),
-        setAttributes: hasSetAttributes(backend),
-        rename: hasRename(backend),
-        usage: hasUsage(backend),
-      },
+      features: featuresOf(backend),
     };
   }
 

@@ -1,0 +1,144 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { backendTypes } from '../backends/registry.js';
+import { redactionOf } from '../daemon/process.js';
+import { packageRoot } from '../native/load.js';
+import { checkConfig, initConfig, printSchema } from './config.js';
+import { doctor } from './doctor.js';
+import { exitCodeOf, exitCodes } from './exit-codes.js';
+import { mount } from './mount.js';
+import { Output } from './output.js';
+import { status } from './status.js';
+import { unmount } from './unmount.js';
+
+let redaction = redactionOf(undefined);
+const output = new Output(() => redaction);
+const conceal = (known: typeof redaction): void => {
+  redaction = known;
+};
+const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
+  version: string;
+};
+
+/** What the command that ran returns to the shell. */
+let exitCode: number = exitCodes.ok;
+const run =
+  <P extends readonly unknown[]>(action: (...parameters: P) => number | Promise<number>) =>
+  async (...parameters: P): Promise<void> => {
+    exitCode = await action(...parameters);
+  };
+
+const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value];
+
+const program = new Command('mirage')
+  .description('Mounts S3, local folders and memory as one real file tree.')
+  .version(version)
+  .exitOverride()
+  .showSuggestionAfterError()
+  .configureHelp({ showGlobalOptions: false })
+  .addHelpText(
+    'after',
+    `
+Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 access denied, 5 try again later, 8 mounted in part
+
+Examples:
+  mirage mount ram: /mnt                        memory, gone after unmount
+  mirage mount s3://bucket/folder /mnt          a bucket, read only
+  mirage mount --config mirage.yaml /mnt        several stores in one tree
+  mirage unmount /mnt`,
+  );
+
+program
+  .command('mount')
+  .description('mount a source, or what a configuration file lists')
+  .argument('[source]', 's3://bucket/prefix, file:///folder or ram:')
+  .argument('[mountpoint]', 'empty folder where the tree appears')
+  .option('-c, --config <file>', 'configuration file (MIRAGE_CONFIG; default: see below)')
+  .option('-o <key=value,...>', 'keys of the configuration', collect, [])
+  .option('-f, --foreground', 'stay; end when unmounted or on SIGTERM', false)
+  .addHelpText(
+    'after',
+    `
+Returns when the mount answers and the credentials are proved. The mode is read unless the configuration says
+write or exec. Without source and --config: ./mirage.yaml, ~/.config/mirage/config.yaml, ~/.mirage/config.yaml,
+/etc/mirage/config.yaml. Secrets come from the environment, the SDK's own places, or files, never from -o.
+
+Examples:
+  mirage mount file:///data /mnt -o mode=write
+  mirage mount s3://bucket /mnt -o mode=write,endpoint=http://127.0.0.1:9000,region=us-east-1
+  mirage mount --config mirage.yaml`,
+  )
+  .action(
+    run((source: string | undefined, mountpoint: string | undefined, options: MountFlags) =>
+      mount(
+        {
+          positional: [source, mountpoint].filter((word) => word !== undefined),
+          ...(options.config !== undefined && { config: options.config }),
+          option: options.o,
+          foreground: options.foreground,
+        },
+        { output, types: backendTypes, version, conceal },
+      ),
+    ),
+  );
+
+program
+  .command('unmount')
+  .alias('umount')
+  .description('store what is pending, then unmount')
+  .argument('<mountpoint>')
+  .option('--force', 'unmount even if programs use it or something cannot be stored', false)
+  .action(run((folder: string, options: { force: boolean }) => unmount(folder, options.force, output)));
+
+program
+  .command('status')
+  .description('what is mounted, by every daemon of this user')
+  .argument('[mountpoint]')
+  .option('--json', 'for programs', false)
+  .action(
+    run((folder: string | undefined, options: { json: boolean }) => status(folder, options.json, output)),
+  );
+
+program
+  .command('doctor')
+  .description('check this machine, the configuration and its stores')
+  .option('-c, --config <file>')
+  .action(
+    run((options: { config?: string }) => doctor(options.config, { output, types: backendTypes, conceal })),
+  );
+
+const config = program.command('config').description('check, begin or describe a configuration file');
+config
+  .command('check')
+  .argument('[file]')
+  .description('say what is wrong, with file and line')
+  .action(run((file: string | undefined) => checkConfig(file, backendTypes, output)));
+config
+  .command('init')
+  .argument('[file]', 'file to write', 'mirage.yaml')
+  .description('write a commented configuration')
+  .action(run((file: string) => initConfig(file, backendTypes, output)));
+config
+  .command('schema')
+  .description('print the JSON schema for editors')
+  .action(run(() => printSchema(backendTypes, output)));
+
+interface MountFlags {
+  readonly config?: string;
+  readonly o: readonly string[];
+  readonly foreground: boolean;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  } else {
+    output.error(error);
+    exitCode = exitCodeOf(error);
+  }
+}
+process.exitCode = exitCode;

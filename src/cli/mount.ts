@@ -1,0 +1,172 @@
+import { isAbsolute, resolve } from 'node:path';
+import type { BackendType } from '../backends/backend-type.js';
+import type { Configuration } from '../config/configuration.js';
+import { runtimeDirectory } from '../config/directories.js';
+import { type CommandOptions, configurationOfSource, loadConfiguration } from '../config/load.js';
+import { ConfigurationError } from '../config/problem.js';
+import { askUnmount } from '../daemon/control-client.js';
+import { socketPath } from '../daemon/control-protocol.js';
+import { Daemon } from '../daemon/daemon.js';
+import { launchDaemon } from '../daemon/launch.js';
+import { writeToErrorOutput } from '../daemon/log-file.js';
+import { answersThroughKernel } from '../daemon/mount-table.js';
+import { endOnSignals, prepareProcess, redactionOf } from '../daemon/process.js';
+import { notifyService } from '../daemon/service.js';
+import type { MountStatus } from '../daemon/status.js';
+import { MirageError } from '../errors/mirage-error.js';
+import type { Redaction } from '../log/redaction.js';
+import { exitCodes } from './exit-codes.js';
+import type { Output } from './output.js';
+
+export interface MountCommand {
+  readonly positional: readonly string[];
+  readonly config?: string;
+  /** `-o`, as often as given. */
+  readonly option: readonly string[];
+  readonly foreground: boolean;
+}
+
+export interface MountContext {
+  readonly output: Output;
+  readonly types: Readonly<Record<string, BackendType>>;
+  readonly version: string;
+  /** Told what must not be shown, as soon as it is known. */
+  readonly conceal: (redaction: Redaction) => void;
+}
+
+/** How long the first getattr through the kernel may take, milliseconds. */
+const PROOF_DEADLINE = 15_000;
+
+/** Returns the exit code when the mount stands (detached) or has ended (foreground). */
+export async function mount(command: MountCommand, context: MountContext): Promise<number> {
+  const configuration = configurationOf(command, context);
+  context.conceal(redactionOf(configuration));
+  return command.foreground ? inForeground(configuration, context) : detached(configuration, context);
+}
+
+async function detached(configuration: Configuration, { output, version }: MountContext): Promise<number> {
+  const { mountpoint, mounts } = await launchDaemon({ configuration, version });
+  if (!(await answersThroughKernel(mountpoint, PROOF_DEADLINE))) {
+    const socket = socketPath(runtimeDirectory(process.env), configuration.state);
+    await askUnmount(socket, true, () => undefined).catch(() => undefined);
+    throw noAnswer(configuration);
+  }
+  return announce(mountpoint, mounts, configuration, output);
+}
+
+async function inForeground(configuration: Configuration, context: MountContext): Promise<number> {
+  const { output, types, version } = context;
+  prepareProcess();
+  const redaction = redactionOf(configuration);
+  const log = writeToErrorOutput(redaction);
+  const runtime = runtimeDirectory(process.env);
+  const daemon = await Daemon.start({
+    configuration,
+    types,
+    runtimeDirectory: runtime,
+    version,
+    redaction,
+    log,
+  });
+  endOnSignals(daemon);
+  if (!(await answersThroughKernel(daemon.mountpoint, PROOF_DEADLINE))) {
+    await daemon.unmount(true, () => undefined);
+    throw noAnswer(configuration);
+  }
+  const { mounts } = await daemon.status();
+  announce(daemon.mountpoint, mounts, configuration, output);
+  notifyService(`READY=1\nSTATUS=mounted at ${daemon.mountpoint}`);
+  const left = await daemon.ended;
+  if (left.length === 0) return exitCodes.ok;
+  output.problem({
+    what: `ended with ${left.length} changes that are not on their store`,
+    why: left.join(', '),
+    remedy: `look at the log above and at ${configuration.state}/conflicts`,
+  });
+  return exitCodes.failure;
+}
+
+const noAnswer = (configuration: Configuration): MirageError =>
+  new MirageError(`${configuration.mountpoint} was mounted but does not answer`, {
+    errno: 'EIO',
+    cause: new Error(`no getattr within ${PROOF_DEADLINE / 1000} s; it is unmounted again`),
+    hint: `look at daemon.log in ${configuration.state}, and try: mirage doctor`,
+  });
+
+/** Says what is mounted, and what is not. */
+function announce(
+  mountpoint: string,
+  mounts: readonly MountStatus[],
+  configuration: Configuration,
+  output: Output,
+): number {
+  output.line(`Mounted at ${mountpoint}`);
+  for (const { path, type, mode, reachable } of mounts) {
+    const where = path === '/' ? mountpoint : `${mountpoint}${path}`;
+    const access = {
+      read: 'read only (mode: write lets programs change it)',
+      write: 'read and write',
+      exec: 'read, write, execute',
+    };
+    output.line(`  ${where}  ${type}, ${reachable ? access[mode] : 'not reachable'}`);
+  }
+  const missing = mounts.filter((mount) => !mount.reachable);
+  for (const { path, error } of missing) {
+    output.problem({
+      what: `${path} is not there yet: programs get EHOSTDOWN`,
+      why: error ?? 'its store cannot be reached',
+      remedy: `check its endpoint${configuration.file ? ` in ${configuration.file}` : ''}; it is tried again when a program looks into it`,
+    });
+  }
+  return missing.length > 0 ? exitCodes.partial : exitCodes.ok;
+}
+
+const isSource = (text: string): boolean => /^[a-z][a-z0-9+-]*:/i.test(text);
+const isConfigurationFile = (text: string): boolean => /\.(ya?ml|json)$/i.test(text);
+
+function configurationOf(
+  { positional, config, option }: MountCommand,
+  { types }: MountContext,
+): Configuration {
+  const options = parseOptions(option);
+  const [first, second] = positional;
+  const load = (mountpoint: string | undefined) => ({
+    types,
+    environment: process.env,
+    options,
+    mountpoint:
+      mountpoint === undefined ? undefined : isAbsolute(mountpoint) ? mountpoint : resolve(mountpoint),
+  });
+  if (config !== undefined) {
+    if (second !== undefined)
+      throw usage(first!, 'a configuration file names the sources itself', 'leave the source out');
+    return loadConfiguration(config, load(first));
+  }
+  if (first !== undefined && isSource(first)) {
+    if (second === undefined) throw usage(first, 'no mount point', `say where: mirage mount ${first} /mnt`);
+    return configurationOfSource(first, load(second));
+  }
+  if (first !== undefined && (second !== undefined || isConfigurationFile(first))) {
+    if (!isConfigurationFile(first)) return configurationOfSource(first, load(second));
+    return loadConfiguration(first, load(second));
+  }
+  return loadConfiguration(undefined, load(first));
+}
+
+/** `key=value,key=value`; a comma inside a value is `\,`. `ro` and `rw` are what mount(8) calls the modes. */
+export function parseOptions(given: readonly string[]): CommandOptions {
+  const options: Record<string, string> = {};
+  for (const item of given.flatMap((text) => text.split(/(?<!\\),/))) {
+    const text = item.replaceAll('\\,', ',').trim();
+    if (text === '') continue;
+    const at = text.indexOf('=');
+    if (text === 'ro') options.mode = 'read';
+    else if (text === 'rw') options.mode = 'write';
+    else if (at < 0) options[text] = 'true';
+    else options[text.slice(0, at)] = text.slice(at + 1);
+  }
+  return options;
+}
+
+const usage = (place: string, what: string, remedy: string): ConfigurationError =>
+  new ConfigurationError([{ place, what, why: 'see: mirage mount --help', remedy }]);

@@ -1,0 +1,62 @@
+import { runtimeDirectory } from '../config/directories.js';
+import { runningDaemons } from '../daemon/control-client.js';
+import type { DaemonStatus } from '../daemon/status.js';
+import { MirageError } from '../errors/mirage-error.js';
+import { exitCodes } from './exit-codes.js';
+import type { Output } from './output.js';
+import { daemonAt } from './unmount.js';
+
+export async function status(folder: string | undefined, json: boolean, output: Output): Promise<number> {
+  const daemons = await statusOf(folder);
+  if (json) {
+    output.json({ daemons });
+    return exitCodes.ok;
+  }
+  if (daemons.length === 0) {
+    output.note('Nothing is mounted. Try: mirage mount ram: /mnt');
+    return exitCodes.ok;
+  }
+  output.table(
+    ['MOUNT', 'TYPE', 'MODE', 'STATE', 'BINDING', 'PID'],
+    daemons.flatMap(({ mountpoint, phase, binding, pid, mounts }) =>
+      mounts.map(({ path, type, mode, reachable }) => [
+        path === '/' ? mountpoint : `${mountpoint}${path}`,
+        type,
+        mode,
+        reachable ? phase : 'unreachable',
+        binding,
+        String(pid),
+      ]),
+    ),
+  );
+  for (const daemon of daemons) details(daemon, folder !== undefined, output);
+  return exitCodes.ok;
+}
+
+async function statusOf(folder: string | undefined): Promise<readonly DaemonStatus[]> {
+  if (folder === undefined) {
+    const daemons = await runningDaemons(runtimeDirectory(process.env));
+    return daemons.map(({ status: one }) => one).sort((a, b) => a.mountpoint.localeCompare(b.mountpoint));
+  }
+  const daemon = await daemonAt(folder);
+  if (daemon !== undefined) return [daemon.status];
+  throw new MirageError(`nothing of Mirage is mounted at ${folder}`, {
+    errno: 'ENOENT',
+    cause: new Error('no daemon of this user serves it'),
+    hint: 'see what is mounted: mirage status',
+  });
+}
+
+/** For a person: what needs attention, and with a folder named also what the stores were found to honour. */
+function details(daemon: DaemonStatus, everything: boolean, output: Output): void {
+  if (!process.stdout.isTTY && !everything) return;
+  for (const { path, error } of daemon.mounts) if (error !== undefined) output.line(`${path}: ${error}`);
+  if (daemon.pending.length > 0) output.line(`Not on its store yet: ${daemon.pending.join(', ')}`);
+  if (!everything) return;
+  for (const { path, probed } of daemon.mounts) {
+    for (const [name, value] of Object.entries(probed)) output.line(`${path}\t${name}\t${value}`);
+  }
+  output.line(`state\t${daemon.state}`);
+  if (daemon.configuration) output.line(`configuration\t${daemon.configuration}`);
+  output.line(`memory\t${Math.round(daemon.memory / 2 ** 20)} MiB`);
+}

@@ -1,0 +1,31 @@
+import type { Configuration } from '../config/configuration.js';
+import { isSecretName, Redaction } from '../log/redaction.js';
+import { localFiles } from '../native/local-files.js';
+import type { Daemon } from './daemon.js';
+
+/** Descriptors that a daemon asks for: open files of the programs, and cache files. */
+const DESCRIPTORS = 1_048_576;
+
+/** What a process must set before it serves a file system. */
+export function prepareProcess(): void {
+  // The kernel has applied the umask of the program that asks; ours must not take more away.
+  process.umask(0);
+  localFiles().raiseDescriptorLimit(DESCRIPTORS);
+}
+
+/** SIGTERM and SIGINT drain and unmount; a terminal that is closed does the same. */
+export function endOnSignals(daemon: Daemon): void {
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    process.on(signal, () => void daemon.terminate().catch(() => process.exit(1)));
+  }
+}
+
+/** Everything secret that this process knows: from the configuration and from its environment. */
+export function redactionOf(configuration: Configuration | undefined): Redaction {
+  const redaction = new Redaction();
+  for (const value of configuration?.secrets ?? []) redaction.add(value);
+  for (const [name, value] of Object.entries(process.env)) {
+    if (value !== undefined && isSecretName(name)) redaction.add(value);
+  }
+  return redaction;
+}
