@@ -1,0 +1,29 @@
+/** Registers the POSIX cases of posix_cases.py for one mounted folder. */
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from '@jest/globals';
+import type { Limits } from './expectations.js';
+import { python, run } from './process.js';
+
+const script = fileURLToPath(new URL('posix_cases.py', import.meta.url));
+export const caseNames = JSON.parse(
+  execFileSync(python, [script, '--list'], { encoding: 'utf8' }),
+) as string[];
+
+/** `folder` is asked for when a test runs. */
+export function describePosix(folder: () => string, limits: Limits = {}): void {
+  describe('POSIX', () => {
+    for (const [index, name] of caseNames.entries()) {
+      const limit = limits[name];
+      const title = limit === undefined ? name : `cannot (${limit}): ${name}`;
+      test(title, async () => {
+        const directory = join(folder(), `case-${index}`);
+        const ended = await run(python, [script, name, directory], { deadline: 45_000 });
+        expect(ended.hung).toBe(false);
+        if (limit === undefined) expect(ended).toMatchObject({ stderr: '', code: 0 });
+        else expect(ended.code).not.toBe(0);
+      }, 60_000);
+    }
+  });
+}
