@@ -1,0 +1,281 @@
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { MirageError } from '../errors/mirage-error.js';
+import type { Log } from '../log/log.js';
+import { RangeSet } from './range-set.js';
+
+const SCHEMA_VERSION = 1;
+
+const tables = `
+  CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), boot TEXT NOT NULL, clean INTEGER NOT NULL);
+  INSERT INTO state VALUES (0, '', 1);
+  CREATE TABLE location (id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE);
+  CREATE TABLE file (
+    id INTEGER PRIMARY KEY,
+    location INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    validator TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    ranges BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
+    ino INTEGER NOT NULL,
+    changed_seconds INTEGER NOT NULL,
+    changed_nanoseconds INTEGER NOT NULL,
+    used_at INTEGER NOT NULL,
+    UNIQUE (location, key, validator, size)
+  );
+  CREATE INDEX file_used_at ON file (used_at);
+`;
+
+/** What a cache file looked like when nothing wrote to it any more: whoever else touches it changes at least the change time. */
+export interface Signature {
+  readonly ino: number;
+  readonly changedSeconds: number;
+  readonly changedNanoseconds: number;
+}
+
+export interface IndexedFile {
+  readonly id: number;
+  readonly bytes: number;
+  readonly ranges: RangeSet;
+  readonly signature: Signature;
+}
+
+export interface SavedFile extends IndexedFile {
+  readonly location: number;
+  readonly key: string;
+  readonly validator: string;
+  readonly size: number;
+}
+
+interface FileRow {
+  id: number;
+  bytes: number;
+  ranges: Buffer;
+  ino: number;
+  changed_seconds: number;
+  changed_nanoseconds: number;
+}
+
+/** Identifies the running kernel: the page cache, and with it every byte written, survives a crash of the program but not this. */
+function bootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return 'unknown';
+  }
+}
+
+/**
+ * Which ranges of which versions are in the cache directory. Rows are written after the bytes and never synced: a crash of the
+ * program loses nothing of either, and after a crash of the machine the whole cache is dropped, as neither can be trusted then.
+ */
+export class ContentIndex {
+  /** The last stop was not a clean one: files may lie about that have no row. */
+  readonly hasStrays: boolean;
+  readonly #database: Database.Database;
+  readonly #find: Database.Statement;
+  readonly #ofKey: Database.Statement;
+  readonly #save: Database.Statement;
+  readonly #remove: Database.Statement;
+  readonly #touch: Database.Statement;
+  readonly #oldest: Database.Statement;
+  #nextId: number;
+  #clock: number;
+  #touched = new Map<number, number>();
+
+  private constructor(database: Database.Database, boot: string, hasStrays: boolean) {
+    this.#database = database;
+    this.hasStrays = hasStrays;
+    const prepare = (text: string) => database.prepare(text);
+    this.#find = prepare(`SELECT id, bytes, ranges, ino, changed_seconds, changed_nanoseconds
+      FROM file WHERE location = ? AND key = ? AND validator = ? AND size = ?`);
+    this.#ofKey = prepare('SELECT id, bytes FROM file WHERE location = ? AND key = ?');
+    this.#save = prepare('INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
+    this.#remove = prepare('DELETE FROM file WHERE id = ?');
+    this.#touch = prepare('UPDATE file SET used_at = ? WHERE id = ?');
+    this.#oldest = prepare(
+      'SELECT id, bytes, used_at AS usedAt FROM file WHERE used_at > ? ORDER BY used_at LIMIT 64',
+    );
+    const last = prepare('SELECT max(id) AS id, max(used_at) AS usedAt FROM file').get() as {
+      id: number | null;
+      usedAt: number | null;
+    };
+    this.#nextId = (last.id ?? 0) + 1;
+    this.#clock = last.usedAt ?? 0;
+    prepare('UPDATE state SET boot = ?, clean = 0').run(boot);
+  }
+
+  /** Opens `directory/index.db`; drops everything cached in `files` when it cannot be trusted. */
+  static open(directory: string, files: string, log: Log): ContentIndex {
+    const file = join(directory, 'index.db');
+    const boot = bootId();
+    try {
+      const database = connect(file);
+      const { clean, boot: lastBoot } = database.prepare('SELECT boot, clean FROM state').get() as {
+        boot: string;
+        clean: number;
+      };
+      if (clean === 1 || (lastBoot === boot && boot !== 'unknown')) {
+        return new ContentIndex(database, boot, clean === 0);
+      }
+      log.warn('the machine stopped while the cache was in use; cached content is dropped', { directory });
+      database.close();
+    } catch (error) {
+      if (!(error instanceof Database.SqliteError)) throw error;
+      log.warn('the index of cached content is damaged; cached content is dropped', {
+        directory,
+        error: error.message,
+      });
+    }
+    for (const suffix of ['', '-wal', '-shm']) rmSync(`${file}${suffix}`, { force: true });
+    rmSync(files, { recursive: true, force: true });
+    mkdirSync(files, { recursive: true, mode: 0o700 });
+    return new ContentIndex(connect(file), boot, false);
+  }
+
+  /** Bytes of all rows. */
+  bytes(): number {
+    return this.#database.prepare('SELECT total(bytes) FROM file').pluck().get() as number;
+  }
+
+  location(identity: string): number {
+    this.#database.prepare('INSERT OR IGNORE INTO location (identity) VALUES (?)').run(identity);
+    return this.#database
+      .prepare('SELECT id FROM location WHERE identity = ?')
+      .pluck()
+      .get(identity) as number;
+  }
+
+  newId(): number {
+    return this.#nextId++;
+  }
+
+  find(location: number, key: string, validator: string, size: number): IndexedFile | undefined {
+    const row = this.#find.get(location, key, validator, size) as FileRow | undefined;
+    return (
+      row && {
+        id: row.id,
+        bytes: row.bytes,
+        ranges: decodeRanges(row.ranges),
+        signature: {
+          ino: row.ino,
+          changedSeconds: row.changed_seconds,
+          changedNanoseconds: row.changed_nanoseconds,
+        },
+      }
+    );
+  }
+
+  ofKey(location: number, key: string): { id: number; bytes: number }[] {
+    return this.#ofKey.all(location, key) as { id: number; bytes: number }[];
+  }
+
+  has(id: number): boolean {
+    return this.#database.prepare('SELECT 1 FROM file WHERE id = ?').get(id) !== undefined;
+  }
+
+  /** Writes rows in one transaction; they count as just used. */
+  save(files: Iterable<SavedFile>): void {
+    this.#inTransaction(() => {
+      for (const file of files) {
+        const { ino, changedSeconds, changedNanoseconds } = file.signature;
+        const usedAt = this.#touched.get(file.id) ?? ++this.#clock;
+        this.#touched.delete(file.id);
+        this.#save.run(
+          file.id,
+          file.location,
+          file.key,
+          file.validator,
+          file.size,
+          encodeRanges(file.ranges),
+          file.bytes,
+          ino,
+          changedSeconds,
+          changedNanoseconds,
+          usedAt,
+        );
+      }
+    });
+  }
+
+  remove(id: number): void {
+    this.#touched.delete(id);
+    this.#remove.run(id);
+  }
+
+  /** Notes that a file was used; written later, many at a time. */
+  touch(id: number): void {
+    this.#touched.set(id, ++this.#clock);
+    if (this.#touched.size >= 512) this.#writeTouched();
+  }
+
+  /** Files from the least recently used one on, until `visit` says enough. */
+  fromOldest(visit: (file: { id: number; bytes: number }) => boolean): void {
+    this.#writeTouched();
+    for (let after = -1; ; ) {
+      const rows = this.#oldest.all(after) as { id: number; bytes: number; usedAt: number }[];
+      for (const row of rows) {
+        if (!visit(row)) return;
+        after = row.usedAt;
+      }
+      if (rows.length === 0) return;
+    }
+  }
+
+  /** `synced`: all bytes of the cache are on the disk, so that it outlives the machine's stop too. */
+  close(synced: boolean): void {
+    this.#writeTouched();
+    if (synced) {
+      this.#database.pragma('synchronous = FULL');
+      this.#database.prepare('UPDATE state SET clean = 1').run();
+    }
+    this.#database.close();
+  }
+
+  #writeTouched(): void {
+    if (this.#touched.size === 0) return;
+    this.#inTransaction(() => {
+      for (const [id, usedAt] of this.#touched) this.#touch.run(usedAt, id);
+    });
+    this.#touched.clear();
+  }
+
+  #inTransaction(work: () => void): void {
+    this.#database.transaction(work)();
+  }
+}
+
+function connect(file: string): Database.Database {
+  const database = new Database(file, { timeout: 5000 });
+  try {
+    database.pragma('journal_mode = WAL');
+    database.pragma('synchronous = OFF');
+    const version = database.pragma('user_version', { simple: true }) as number;
+    if (version > SCHEMA_VERSION) {
+      throw new MirageError(`${file} was written by a newer version of Mirage (schema ${version})`, {
+        errno: 'EINVAL',
+        hint: 'start the newer version, or choose another cache.directory',
+      });
+    }
+    if (version === 0) {
+      database.transaction(() => {
+        database.exec(tables);
+        database.pragma(`user_version = ${SCHEMA_VERSION}`);
+      })();
+    }
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function encodeRanges(ranges: RangeSet): Buffer {
+  return Buffer.from(Float64Array.from(ranges.bounds).buffer);
+}
+
+function decodeRanges(blob: Buffer): RangeSet {
+  return new RangeSet(Array.from({ length: blob.length / 8 }, (_, i) => blob.readDoubleLE(i * 8)));
+}

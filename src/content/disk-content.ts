@@ -1,0 +1,347 @@
+import { execFile } from 'node:child_process';
+import { closeSync, constants, ftruncateSync, openSync, renameSync, rmSync, unlink } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { MirageError } from '../errors/mirage-error.js';
+import type { Log } from '../log/log.js';
+import type { MountIndex, StorePort } from '../ports/store-port.js';
+import { CachedFile, type CleanFileOwner } from './clean-file.js';
+import type { ContentIndex, SavedFile } from './content-index.js';
+import type { CleanFile, ContentStore, ReadCursor, StagedFile, Version } from './contract.js';
+import { DiskSpace } from './disk-space.js';
+import { RangeSet } from './range-set.js';
+import { type StagedFileOwner, WorkingFile } from './staged-file.js';
+
+/** Cache files that stay open after their last user, for the next one. */
+const KEPT_OPEN = 256;
+
+export interface CacheFolders {
+  readonly root: string;
+  /** Clean files, by the low byte of their number. */
+  readonly files: string;
+  readonly staging: string;
+}
+
+/** The content store on a directory of a disk. */
+export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwner {
+  readonly port: StorePort;
+  readonly log: Log;
+  readonly space: DiskSpace;
+  readonly #folders: CacheFolders;
+  readonly #index: ContentIndex;
+  /** Descriptor whose lock keeps others out of the directory. */
+  readonly #lock: number;
+  /** By mount index: the number of what is mounted there. */
+  readonly #locations: number[] = [];
+  /** Open files by location and key: the versions of that object. */
+  readonly #open = new Map<number, Map<string, CachedFile[]>>();
+  readonly #byId = new Map<number, CachedFile>();
+  /** Open files that nobody uses, the longest unused first. */
+  readonly #resting = new Set<CachedFile>();
+  readonly #unsaved = new Set<CachedFile>();
+  readonly #working = new Set<WorkingFile>();
+  readonly #unlinking = new Set<Promise<void>>();
+  #saving: NodeJS.Immediate | undefined;
+  #nextWorking = 1;
+  #written = false;
+
+  constructor(
+    folders: CacheFolders,
+    lock: number,
+    index: ContentIndex,
+    limit: number,
+    port: StorePort,
+    log: Log,
+  ) {
+    this.#folders = folders;
+    this.#lock = lock;
+    this.#index = index;
+    this.port = port;
+    this.log = log;
+    this.space = new DiskSpace(folders.root, limit, (bytes, now) => this.#evict(bytes, now));
+    this.space.count(index.bytes());
+  }
+
+  get used(): number {
+    return this.space.used;
+  }
+
+  get limit(): number {
+    return this.space.limit;
+  }
+
+  identify(mount: MountIndex, identity: string): void {
+    this.#locations[mount] = this.#index.location(identity);
+  }
+
+  acquire(version: Version): CleanFile {
+    const location = this.#location(version.mount);
+    const file =
+      this.#openFile(location, version) ??
+      this.#indexedFile(location, version) ??
+      this.#newFile(location, version);
+    file.references++;
+    return file;
+  }
+
+  stage(base?: { file: CleanFile; size: number }): StagedFile {
+    const path = join(this.#folders.staging, String(this.#nextWorking++));
+    const file = new WorkingFile(this, path, base?.file as CachedFile | undefined, base?.size ?? 0);
+    this.#working.add(file);
+    return file;
+  }
+
+  newCursor(): ReadCursor {
+    return { next: 0, window: 0 };
+  }
+
+  drop(mount: MountIndex, key: string): void {
+    const location = this.#location(mount);
+    for (const file of [...(this.#open.get(location)?.get(key) ?? [])]) this.doom(file);
+    for (const { id, bytes } of this.#index.ofKey(location, key)) {
+      this.#index.remove(id);
+      this.#unlink(id, false);
+      this.space.give(bytes);
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const file of [...this.#working]) file.abandon();
+    for (const file of [...this.#byId.values()]) await file.stop();
+    this.#save();
+    for (const file of [...this.#byId.values()]) {
+      if (file.present.bytes === 0 && file.version.size > 0) this.#unlink(file.id, false);
+      closeSync(file.fd);
+    }
+    await Promise.all(this.#unlinking);
+    this.#index.close(!this.#written || (await this.#sync()));
+    closeSync(this.#lock);
+  }
+
+  settled(file: CachedFile): void {
+    this.#written = true;
+    this.#unsaved.add(file);
+    this.#saving ??= setImmediate(() => this.#save());
+  }
+
+  rest(file: CachedFile): void {
+    if (file.doomed) {
+      closeSync(file.fd);
+      this.space.give(file.charged);
+      return;
+    }
+    if (!this.#byId.has(file.id)) return;
+    if (file.present.bytes === 0 && file.version.size > 0) {
+      this.doom(file);
+      return;
+    }
+    this.#index.touch(file.id);
+    this.#resting.delete(file);
+    this.#resting.add(file);
+    if (this.#resting.size > KEPT_OPEN) {
+      for (const oldest of this.#resting) {
+        this.#shut(oldest);
+        break;
+      }
+    }
+  }
+
+  doom(file: CachedFile): void {
+    if (file.doomed) return;
+    file.doomed = true;
+    this.#detach(file);
+    this.#index.remove(file.id);
+    this.#unlink(file.id, false);
+    if (file.references === 0 && !file.busy) this.rest(file);
+  }
+
+  adopt(path: string, fd: number, version: Version, charged: number): CleanFile {
+    const location = this.#location(version.mount);
+    const known = this.#openFile(location, version) ?? this.#indexedFile(location, version);
+    if (known) this.doom(known);
+    const id = this.#index.newId();
+    renameSync(path, this.#path(id));
+    const present = new RangeSet(version.size > 0 ? [0, version.size] : []);
+    const file = new CachedFile(this, id, location, version, fd, present, charged);
+    file.references = 1;
+    file.sign();
+    this.#attach(file);
+    this.settled(file);
+    return file;
+  }
+
+  ended(file: WorkingFile): void {
+    this.#working.delete(file);
+  }
+
+  #location(mount: MountIndex): number {
+    const location = this.#locations[mount];
+    if (location === undefined) {
+      throw new MirageError(`mount ${mount} has not said what it stands for`, { errno: 'EINVAL' });
+    }
+    return location;
+  }
+
+  #path(id: number): string {
+    return join(this.#folders.files, (id % 256).toString(16).padStart(2, '0'), String(id));
+  }
+
+  #openFile(location: number, version: Version): CachedFile | undefined {
+    const versions = this.#open.get(location)?.get(version.key);
+    if (!versions) return undefined;
+    for (const file of versions) {
+      if (file.version.validator !== version.validator || file.version.size !== version.size) continue;
+      if (file.references > 0 || file.busy) return file;
+      if (file.intact) {
+        this.#resting.delete(file);
+        return file;
+      }
+      this.#damaged(version.key);
+      this.doom(file);
+      return undefined;
+    }
+    return undefined;
+  }
+
+  /** A file of the index, if it still is what the index says. */
+  #indexedFile(location: number, version: Version): CachedFile | undefined {
+    const row = this.#index.find(location, version.key, version.validator, version.size);
+    if (!row) return undefined;
+    const fd = this.#tryOpen(this.#path(row.id));
+    if (fd !== undefined) {
+      const file = new CachedFile(this, row.id, location, version, fd, row.ranges, row.bytes);
+      file.signature = row.signature;
+      if (file.intact) {
+        this.#attach(file);
+        return file;
+      }
+      closeSync(fd);
+    }
+    this.#damaged(version.key);
+    this.#index.remove(row.id);
+    this.#unlink(row.id, false);
+    this.space.give(row.bytes);
+    return undefined;
+  }
+
+  #newFile(location: number, version: Version): CachedFile {
+    const id = this.#index.newId();
+    const fd = openSync(this.#path(id), constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600);
+    ftruncateSync(fd, version.size);
+    const file = new CachedFile(this, id, location, version, fd, new RangeSet(), 0);
+    file.sign();
+    this.#attach(file);
+    if (version.size === 0) this.settled(file);
+    return file;
+  }
+
+  #tryOpen(path: string): number | undefined {
+    try {
+      return openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #damaged(key: string): void {
+    this.log.warn('a cache file was changed from outside; it is fetched again', { key });
+  }
+
+  #attach(file: CachedFile): void {
+    let keys = this.#open.get(file.location);
+    if (!keys) {
+      keys = new Map();
+      this.#open.set(file.location, keys);
+    }
+    const versions = keys.get(file.version.key);
+    if (versions) versions.push(file);
+    else keys.set(file.version.key, [file]);
+    this.#byId.set(file.id, file);
+  }
+
+  #detach(file: CachedFile): void {
+    const keys = this.#open.get(file.location);
+    const versions = keys?.get(file.version.key);
+    if (versions) {
+      const left = versions.filter((each) => each !== file);
+      if (left.length > 0) keys?.set(file.version.key, left);
+      else keys?.delete(file.version.key);
+    }
+    this.#byId.delete(file.id);
+    this.#resting.delete(file);
+    this.#unsaved.delete(file);
+  }
+
+  /** Closes a file that nobody uses; its row stays. */
+  #shut(file: CachedFile): void {
+    if (this.#unsaved.has(file)) this.#save();
+    this.#detach(file);
+    closeSync(file.fd);
+  }
+
+  #save(): void {
+    if (this.#saving) clearImmediate(this.#saving);
+    this.#saving = undefined;
+    const rows: SavedFile[] = [];
+    for (const file of this.#unsaved) {
+      const { id, location, version, charged, present, signature } = file;
+      const { key, validator, size } = version;
+      if (signature) {
+        rows.push({ id, location, key, validator, size, bytes: charged, ranges: present, signature });
+      }
+    }
+    this.#unsaved.clear();
+    if (rows.length === 0) return;
+    try {
+      this.#index.save(rows);
+    } catch (error) {
+      this.log.warn('the index of cached content cannot be written; a restart will fetch again', {
+        error: error instanceof Error ? error.message : String(error),
+      });
+    }
+  }
+
+  #evict(bytes: number, now: boolean): void {
+    this.#save();
+    let freed = 0;
+    this.#index.fromOldest(({ id, bytes: size }) => {
+      const file = this.#byId.get(id);
+      if (file && (file.references > 0 || file.busy)) return true;
+      if (file) this.#shut(file);
+      this.#index.remove(id);
+      this.#unlink(id, now);
+      this.space.give(size);
+      freed += size;
+      return freed < bytes;
+    });
+  }
+
+  /** Frees the bytes off this thread, unless they are needed `now`: a large file takes milliseconds. */
+  #unlink(id: number, now: boolean): void {
+    const path = this.#path(id);
+    if (now) {
+      rmSync(path, { force: true });
+      return;
+    }
+    const done = new Promise<void>((resolve) => {
+      unlink(path, (error) => {
+        if (error && error.code !== 'ENOENT') {
+          this.log.warn('a cache file cannot be removed', { path, error: error.message });
+        }
+        resolve();
+      });
+    });
+    this.#unlinking.add(done);
+    void done.then(() => this.#unlinking.delete(done));
+  }
+
+  /** Waits until the bytes of this session are on the disk, for some seconds at most. */
+  async #sync(): Promise<boolean> {
+    try {
+      await promisify(execFile)('sync', ['-f', this.#folders.root], { timeout: 10_000 });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+}

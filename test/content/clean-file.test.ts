@@ -1,0 +1,305 @@
+import { readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { ContentBench, isPending, MIB, never, readFrom } from './bench.js';
+import { patterned } from './memory-store.js';
+
+const KIB = 1024;
+
+function cacheFiles(directory: string): string[] {
+  return readdirSync(join(directory, 'files'), { recursive: true, encoding: 'utf8' })
+    .map((name) => join(directory, 'files', name))
+    .filter((path) => statSync(path).isFile());
+}
+
+describe('reading through the cache', () => {
+  test('a small object comes whole with one request, however it is read', async () => {
+    await using bench = new ContentBench();
+    const bytes = patterned(3 * MIB + 5);
+    const file = bench.content.acquire(bench.store.put('small', bytes));
+    await file.ensure(2 * MIB, 10, bench.content.newCursor(), never);
+    await file.ensureAll(never);
+    expect(bench.store.asked).toEqual([[0, bytes.length]]);
+    expect(file.complete).toBe(true);
+    expect(readFrom(file.fd, 0, bytes.length + 1).equals(bytes)).toBe(true);
+    file.release();
+  });
+
+  test('an empty object needs no request', async () => {
+    await using bench = new ContentBench();
+    const file = bench.content.acquire(bench.store.put('empty', Buffer.alloc(0)));
+    expect(file.complete).toBe(true);
+    expect(file.ensure(0, 4096, bench.content.newCursor(), never)).toBeUndefined();
+    expect(bench.store.asked).toEqual([]);
+    file.release();
+  });
+
+  test('a sequential reader of a large object starts small and then has parts of 8 MiB under way', async () => {
+    await using bench = new ContentBench();
+    const bytes = patterned(40 * MIB);
+    const file = bench.content.acquire(bench.store.put('large', bytes));
+    const cursor = bench.content.newCursor();
+    await file.ensure(0, 128 * KIB, cursor, never);
+    expect(bench.store.asked).toEqual([[0, MIB + 128 * KIB]]);
+    for (let offset = 128 * KIB; offset < MIB; offset += 128 * KIB) {
+      await file.ensure(offset, 128 * KIB, cursor, never);
+    }
+    expect(bench.store.asked.slice(1)).toEqual([
+      [MIB + 128 * KIB, 8 * MIB],
+      [9 * MIB + 128 * KIB, 8 * MIB],
+    ]);
+    for (let offset = MIB; offset < bytes.length; offset += MIB) {
+      await file.ensure(offset, MIB, cursor, never);
+      expect(readFrom(file.fd, offset, MIB).equals(bytes.subarray(offset, offset + MIB))).toBe(true);
+    }
+    expect(bench.store.asked.reduce((sum, [, length]) => sum + length, 0)).toBe(bytes.length);
+    expect(file.complete).toBe(true);
+    file.release();
+  });
+
+  test('a random reader fetches the blocks it reads and nothing else', async () => {
+    await using bench = new ContentBench();
+    const bytes = patterned(30 * MIB);
+    const file = bench.content.acquire(bench.store.put('large', bytes));
+    const cursor = bench.content.newCursor();
+    for (const offset of [20 * MIB + 5, 9 * MIB + 127 * KIB, 27 * MIB]) {
+      await file.ensure(offset, 4 * KIB, cursor, never);
+      expect(readFrom(file.fd, offset, 4096).equals(bytes.subarray(offset, offset + 4096))).toBe(true);
+    }
+    expect(bench.store.asked).toEqual([
+      [20 * MIB, 128 * KIB],
+      [9 * MIB, 256 * KIB],
+      [27 * MIB, 128 * KIB],
+    ]);
+    file.release();
+  });
+
+  test('two readers of one range share a request, and each waits for its own bytes only', async () => {
+    await using bench = new ContentBench();
+    bench.store.hold = true;
+    const file = bench.content.acquire(bench.store.put('key', patterned(4 * MIB)));
+    const early = file.ensure(0, 4096, bench.content.newCursor(), never)!;
+    const late = file.ensure(3 * MIB, 4096, bench.content.newCursor(), never)!;
+    expect(bench.store.asked.length).toBe(1);
+    bench.store.held[0]!.pass(MIB);
+    await early;
+    expect(await isPending(late)).toBe(true);
+    bench.store.held[0]!.pass();
+    await late;
+    file.release();
+  });
+
+  test('the last waiter that is interrupted takes the request along; the bytes that came stay', async () => {
+    await using bench = new ContentBench();
+    bench.store.hold = true;
+    const bytes = patterned(4 * MIB);
+    const file = bench.content.acquire(bench.store.put('key', bytes));
+    const [first, second] = [new AbortController(), new AbortController()];
+    const one = file.ensure(2 * MIB, 10, bench.content.newCursor(), first.signal)!;
+    const two = file.ensure(3 * MIB, 10, bench.content.newCursor(), second.signal)!;
+    const request = bench.store.held[0]!;
+    request.pass(MIB);
+    first.abort();
+    await expect(one).rejects.toMatchObject({ errno: 'EINTR' });
+    expect(request.aborted).toBe(false);
+    second.abort();
+    await expect(two).rejects.toMatchObject({ errno: 'EINTR' });
+    expect(request.aborted).toBe(true);
+
+    bench.store.hold = false;
+    await file.ensure(0, bytes.length, bench.content.newCursor(), never);
+    expect(bench.store.asked.slice(1)).toEqual([[MIB, 3 * MIB]]);
+    expect(readFrom(file.fd, 0, bytes.length).equals(bytes)).toBe(true);
+    file.release();
+  });
+
+  test('a version that changes while it is read answers ESTALE, and the new one is read from the start', async () => {
+    await using bench = new ContentBench();
+    bench.store.hold = true;
+    const file = bench.content.acquire(bench.store.put('key', patterned(4 * MIB, 1)));
+    const head = file.ensure(0, 4096, bench.content.newCursor(), never)!;
+    const tail = file.ensure(3 * MIB, 4096, bench.content.newCursor(), never)!;
+    bench.store.held[0]!.pass(MIB);
+    await head;
+    const bytes = patterned(2 * MIB, 2);
+    const next = bench.store.put('key', bytes);
+    bench.store.held[0]!.pass();
+    await expect(tail).rejects.toMatchObject({ errno: 'ESTALE' });
+    expect(file.ensure(0, 4096, bench.content.newCursor(), never)).toBeUndefined();
+    await expect(file.ensure(2 * MIB, 1, bench.content.newCursor(), never)).rejects.toMatchObject({
+      errno: 'ESTALE',
+    });
+    file.release();
+
+    bench.store.hold = false;
+    const newer = bench.content.acquire(next);
+    await newer.ensureAll(never);
+    expect(readFrom(newer.fd, 0, bytes.length).equals(bytes)).toBe(true);
+    newer.release();
+  });
+
+  test('an object that proves shorter than its version said is no success', async () => {
+    await using bench = new ContentBench();
+    const version = bench.store.put('key', patterned(1000));
+    const file = bench.content.acquire({ ...version, size: 2000 });
+    await expect(file.ensureAll(never)).rejects.toMatchObject({ errno: 'ESTALE' });
+    file.release();
+  });
+
+  test('closing the last handle stops what nobody waits for', async () => {
+    await using bench = new ContentBench();
+    bench.store.hold = true;
+    const file = bench.content.acquire(bench.store.put('key', patterned(30 * MIB)));
+    const cursor = { next: MIB, window: 16 * MIB };
+    const read = file.ensure(MIB, 4096, cursor, never)!;
+    bench.store.held[0]!.pass(4096);
+    await read;
+    file.release();
+    expect(bench.store.held.map((request) => request.aborted)).toEqual([true, true, true]);
+  });
+});
+
+describe('the cache directory', () => {
+  test('what is cached is served after a restart, without a request, whatever the mount index is then', async () => {
+    await using bench = new ContentBench();
+    const bytes = patterned(20 * MIB);
+    const version = bench.store.put('dir/key', bytes);
+    const before = bench.content.acquire(version);
+    await before.ensure(10 * MIB, 4096, bench.content.newCursor(), never);
+    const small = bench.store.put('small', patterned(100));
+    const whole = bench.content.acquire(small);
+    await whole.ensureAll(never);
+    before.release();
+    whole.release();
+    const used = bench.content.used;
+    expect(used).toBe(128 * KIB + 100);
+
+    const content = await bench.reopen();
+    content.identify(0, 'file:///elsewhere');
+    content.identify(3, 's3://bucket/');
+    expect(content.used).toBe(used);
+    bench.store.asked.length = 0;
+    const after = content.acquire({ ...version, mount: 3 });
+    expect(after.ensure(10 * MIB, 4096, content.newCursor(), never)).toBeUndefined();
+    expect(readFrom(after.fd, 10 * MIB, 4096).equals(bytes.subarray(10 * MIB, 10 * MIB + 4096))).toBe(true);
+    const again = content.acquire({ ...small, mount: 3 });
+    expect(again.complete).toBe(true);
+    const stranger = content.acquire(small);
+    expect(stranger.complete).toBe(false);
+    expect(bench.store.asked).toEqual([]);
+    for (const file of [after, again, stranger]) file.release();
+  });
+
+  test.each(['while it rests open', 'between two runs'])(
+    'a cache file that was damaged %s is fetched again',
+    async (when) => {
+      await using bench = new ContentBench();
+      for (const damage of [
+        (path: string) => truncateSync(path, 10),
+        (path: string) => writeFileSync(path, Buffer.alloc(5000)),
+        (path: string) => {
+          truncateSync(path, 0);
+          truncateSync(path, 5000);
+        },
+      ]) {
+        const bytes = patterned(5000);
+        const version = bench.store.put('key', bytes);
+        const file = bench.content.acquire(version);
+        await file.ensureAll(never);
+        file.release();
+        if (when === 'between two runs') await bench.content.close();
+        const paths = cacheFiles(bench.directory);
+        for (const path of paths) damage(path);
+        if (when === 'between two runs') bench.open();
+        const again = bench.content.acquire(version);
+        expect(again.complete).toBe(false);
+        await again.ensureAll(never);
+        expect(readFrom(again.fd, 0, 5000).equals(bytes)).toBe(true);
+        again.release();
+        bench.content.drop(0, 'key');
+      }
+      expect(bench.lines.filter((line) => line.includes('changed from outside')).length).toBe(3);
+    },
+  );
+
+  test('a damaged index empties the cache and nothing more', async () => {
+    await using bench = new ContentBench();
+    const version = bench.store.put('key', patterned(5000));
+    const file = bench.content.acquire(version);
+    await file.ensureAll(never);
+    file.release();
+    await bench.content.close();
+    writeFileSync(
+      join(bench.directory, 'index.db'),
+      'this is no database at all, and long enough to tell'.repeat(100),
+    );
+    const content = bench.open();
+    expect(content.used).toBe(0);
+    expect(cacheFiles(bench.directory)).toEqual([]);
+    const again = content.acquire(version);
+    await again.ensureAll(never);
+    again.release();
+  });
+
+  test('a second program is turned away', async () => {
+    await using bench = new ContentBench();
+    const { content } = bench;
+    expect(() => bench.open()).toThrow(expect.objectContaining({ errno: 'EBUSY' }));
+    bench.content = content;
+  });
+
+  test('the least recently used files make room; a file in use stays', async () => {
+    await using bench = new ContentBench(10 * MIB);
+    const versions = ['a', 'b', 'c', 'd'].map((key) => bench.store.put(key, patterned(3 * MIB)));
+    const [a, b, c, d] = versions as [never, never, never, never];
+    const inUse = bench.content.acquire(a);
+    await inUse.ensureAll(never);
+    for (const version of [b, c, b]) {
+      const file = bench.content.acquire(version);
+      await file.ensureAll(never);
+      file.release();
+    }
+    const last = bench.content.acquire(d);
+    await last.ensureAll(never);
+    expect(bench.content.used).toBe(9 * MIB);
+    const remembered = versions.map((version) => {
+      const file = bench.content.acquire(version);
+      const { complete } = file;
+      file.release();
+      return complete;
+    });
+    expect(remembered).toEqual([true, true, false, true]);
+    inUse.release();
+    last.release();
+    await bench.reopen();
+    expect(bench.content.used).toBe(9 * MIB);
+  });
+
+  test('an object larger than the cache can be read; its bytes go when its reader does', async () => {
+    await using bench = new ContentBench(10 * MIB);
+    const bytes = patterned(24 * MIB);
+    const file = bench.content.acquire(bench.store.put('large', bytes));
+    await file.ensureAll(never);
+    expect(readFrom(file.fd, 23 * MIB, MIB).equals(bytes.subarray(23 * MIB))).toBe(true);
+    file.release();
+    const other = bench.content.acquire(bench.store.put('other', patterned(1000)));
+    await other.ensureAll(never);
+    expect(bench.content.used).toBe(1000);
+    other.release();
+  });
+
+  test('a dropped object is forgotten, and stays readable where it is open', async () => {
+    await using bench = new ContentBench();
+    const bytes = patterned(5000);
+    const version = bench.store.put('key', bytes);
+    const file = bench.content.acquire(version);
+    await file.ensureAll(never);
+    bench.content.drop(0, 'key');
+    expect(readFrom(file.fd, 0, 5000).equals(bytes)).toBe(true);
+    const again = bench.content.acquire(version);
+    expect(again.complete).toBe(false);
+    again.release();
+    file.release();
+    expect(bench.content.used).toBe(0);
+  });
+});
