@@ -14,7 +14,7 @@ export function prepare(needs = []) {
   ensureDebianPackages([...toBuild, ...needs]);
   ensureNodePackages();
   ensureSqlite();
-  for (const part of nativeParts) buildNative(join(root, 'native-helpers', part));
+  for (const part of nativeParts) buildNative(part);
   buildSources();
 }
 
@@ -50,10 +50,11 @@ function ensureSqlite() {
   nodeGyp(folder);
 }
 
-function buildNative(folder) {
+function buildNative(part) {
+  const folder = join(root, 'native-helpers', part);
   const built = join(folder, 'build', 'Release');
-  const sources = readdirSync(folder).filter((name) => /\.(c|h|gyp)$/.test(name));
-  const newest = Math.max(...sources.map((name) => statSync(join(folder, name)).mtimeMs));
+  const sources = filesBelow(join('native-helpers', part), ['build', 'prebuilds']);
+  const newest = Math.max(...sources.map((path) => statSync(join(root, path)).mtimeMs));
   const binaries = existsSync(built) ? readdirSync(built).filter((name) => name.endsWith('.node')) : [];
   if (binaries.some((name) => statSync(join(built, name)).mtimeMs > newest)) return;
   nodeGyp(folder);
@@ -82,11 +83,13 @@ function buildSources() {
   writeFileSync(stamp, inventory);
 }
 
-function filesBelow(folder) {
-  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
-    const path = join(folder, entry.name);
-    return entry.isDirectory() ? filesBelow(path) : [path];
-  });
+function filesBelow(folder, except = []) {
+  return readdirSync(join(root, folder), { withFileTypes: true })
+    .filter((entry) => !except.includes(entry.name))
+    .flatMap((entry) => {
+      const path = join(folder, entry.name);
+      return entry.isDirectory() ? filesBelow(path) : [path];
+    });
 }
 
 /** Quiet unless it fails. */

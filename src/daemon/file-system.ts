@@ -172,7 +172,7 @@ class Volumes {
     if (store.kind === 'tree') {
       const freshness = mount.freshness as 'now' | 'inotify' | 'ttl';
       // The daemon opened the tree and closes it.
-      return new HostVolume({ root: store.root, close() {} }, context, { freshness, ttl: mount.ttl });
+      return new HostVolume({ ...store, close() {} }, context, { freshness, ttl: mount.ttl });
     }
     const { port, log } = this.#environment;
     this.#caches ??= {

@@ -13,7 +13,7 @@ import type { MountStatus } from './status.js';
 /** How the file-system side reaches a store: plain data. */
 export type StoreAccess =
   /** A tree of this host's kernel, by a descriptor of its root; both sides share the descriptors of the process. */
-  | { readonly kind: 'tree'; readonly root: number }
+  | { readonly kind: 'tree'; readonly root: number; readonly exclusive: boolean }
   | {
       readonly kind: 'objects';
       readonly identity: string;
@@ -146,7 +146,7 @@ export class Stores {
     if (hasHostTree(backend)) {
       store.tree = backend.openTree();
       this.#refuseRecursion(store.configuration, store.tree);
-      return { kind: 'tree', root: store.tree.root };
+      return { kind: 'tree', root: store.tree.root, exclusive: store.tree.exclusive ?? false };
     }
     return {
       kind: 'objects',
