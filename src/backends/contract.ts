@@ -79,7 +79,7 @@ export interface ByteSink {
 /** The content of a write. It can be read again from any offset, so that a part can be sent twice. */
 export interface ByteSource {
   readonly size: number;
-  /** Streams `range`; the chunks may be reused after the next pull. */
+  /** Streams `range`; a chunk is the reader's once given. */
   read(range: ByteRange): AsyncIterable<Uint8Array>;
 }
 
@@ -123,7 +123,13 @@ export interface Backend {
   stat(key: string, context: Context): Promise<ObjectInfo | undefined>;
   list(prefix: string, cursor: string | undefined, context: Context): Promise<ListPage>;
   /** Resolves with the version the bytes came from. With `match`, ESTALE if the object is another version by now. */
-  read(key: string, range: ByteRange, sink: ByteSink, context: Context, match?: Validator): Promise<ObjectInfo>;
+  read(
+    key: string,
+    range: ByteRange,
+    sink: ByteSink,
+    context: Context,
+    match?: Validator,
+  ): Promise<ObjectInfo>;
   write(key: string, source: ByteSource, options: WriteOptions, context: Context): Promise<ObjectInfo>;
   remove(key: string, precondition: Precondition, context: Context): Promise<void>;
   /** Ends connections; nothing may be called afterwards. */
@@ -175,6 +181,8 @@ export interface UsageBackend extends Backend {
 export interface HostTree {
   /** Descriptor of the root directory. */
   readonly root: number;
+  /** Nobody else can change the tree (a private memory tree): what the kernel knows of it stays right. */
+  readonly exclusive?: boolean;
   close(): void;
 }
 

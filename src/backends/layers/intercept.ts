@@ -1,0 +1,98 @@
+import {
+  type AttributeBackend,
+  type Backend,
+  type Context,
+  type CopyBackend,
+  type DirectoryBackend,
+  type HostTreeBackend,
+  hasCopy,
+  hasDirectories,
+  hasHostTree,
+  hasRename,
+  hasSetAttributes,
+  hasUsage,
+  type RenameBackend,
+  type UsageBackend,
+} from '../contract.js';
+
+export type OperationName =
+  | 'stat'
+  | 'list'
+  | 'read'
+  | 'write'
+  | 'remove'
+  | 'createDirectory'
+  | 'removeDirectory'
+  | 'copy'
+  | 'setAttributes'
+  | 'rename'
+  | 'usage';
+
+/** Operations that change the store. */
+export const CHANGES: ReadonlySet<OperationName> = new Set([
+  'write',
+  'remove',
+  'createDirectory',
+  'removeDirectory',
+  'copy',
+  'setAttributes',
+  'rename',
+]);
+
+type Optional = DirectoryBackend &
+  CopyBackend &
+  AttributeBackend &
+  RenameBackend &
+  UsageBackend &
+  HostTreeBackend;
+
+/** Runs around a call; `proceed` makes it, as often as the interceptor likes. */
+export type Interceptor = <T>(
+  operation: OperationName,
+  context: Context,
+  proceed: (context: Context) => Promise<T>,
+) => Promise<T>;
+
+/**
+ * A backend whose every call goes through `around`. Optional operations are there only where `inner` has them,
+ * so the type guards of the contract tell the truth of the wrapped one.
+ */
+export function intercept(inner: Backend, around: Interceptor): Backend {
+  const wrapped: Backend & Partial<Optional> = {
+    capabilities: inner.capabilities,
+    stat: (key, context) => around('stat', context, (c) => inner.stat(key, c)),
+    list: (prefix, cursor, context) => around('list', context, (c) => inner.list(prefix, cursor, c)),
+    read: (key, range, sink, context, match) =>
+      around('read', context, (c) => inner.read(key, range, sink, c, match)),
+    write: (key, source, options, context) =>
+      around('write', context, (c) => inner.write(key, source, options, c)),
+    remove: (key, precondition, context) =>
+      around('remove', context, (c) => inner.remove(key, precondition, c)),
+    ...(hasDirectories(inner) && {
+      createDirectory: (key, attributes, context) =>
+        around('createDirectory', context, (c) => inner.createDirectory(key, attributes, c)),
+      removeDirectory: (key, context) =>
+        around('removeDirectory', context, (c) => inner.removeDirectory(key, c)),
+    }),
+    ...(hasCopy(inner) && {
+      copy: (from, to, options, context) => around('copy', context, (c) => inner.copy(from, to, options, c)),
+    }),
+    ...(hasSetAttributes(inner) && {
+      setAttributes: (key, kind, attributes, precondition, context) =>
+        around('setAttributes', context, (c) => inner.setAttributes(key, kind, attributes, precondition, c)),
+    }),
+    ...(hasRename(inner) && {
+      rename: (from, to, context) => around('rename', context, (c) => inner.rename(from, to, c)),
+    }),
+    ...(hasUsage(inner) && {
+      usage: (context) => around('usage', context, (c) => inner.usage(c)),
+    }),
+    ...(hasHostTree(inner) && { openTree: () => inner.openTree() }),
+    ...(inner.close && { close: inner.close.bind(inner) }),
+  };
+  return wrapped;
+}
+
+/** A copy of `inner` as a plain object, to replace single operations of: those of a class would be lost in a spread. */
+export const plain = (inner: Backend): Backend =>
+  intercept(inner, (_operation, context, proceed) => proceed(context));

@@ -1,0 +1,115 @@
+import { MirageError } from '../../errors/mirage-error.js';
+import {
+  type Backend,
+  type Context,
+  hasCopy,
+  hasDirectories,
+  hasSetAttributes,
+  type ObjectInfo,
+  type Precondition,
+  type StoredAttributes,
+} from '../contract.js';
+import { plain } from './intercept.js';
+
+/**
+ * Turns unknown outcomes into known ones. A conditional change that ended in a broken connection or a 5xx may have been carried
+ * out, now or a moment later; so the object is read back: it carries the nonce of our write (done), is still in the state
+ * that the precondition asked for (tried once more, and whatever is left of the first try cannot do harm: both
+ * carry the precondition, one wins), or belongs to somebody else (ESTALE).
+ */
+export function readBack(inner: Backend): Backend {
+  async function look(key: string, context: Context, failure: MirageError): Promise<ObjectInfo | undefined> {
+    try {
+      return await inner.stat(key, context);
+    } catch {
+      throw failure;
+    }
+  }
+
+  async function settle(
+    key: string,
+    nonce: string | undefined,
+    precondition: Precondition,
+    context: Context,
+    change: () => Promise<ObjectInfo>,
+  ): Promise<ObjectInfo> {
+    for (let tries = 1; ; tries++) {
+      let failure: MirageError;
+      try {
+        return await change();
+      } catch (error) {
+        const undecided = MirageError.is(error) && (error.outcomeUnknown || (tries > 1 && refused(error)));
+        if (!undecided || nonce === undefined) throw error;
+        failure = error;
+      }
+      const found = await look(key, context, failure);
+      if (found?.attributes?.writer === nonce) return found;
+      if (refused(failure) || tries === TRIES) throw failure;
+      if (!holds(precondition, found)) throw lost(key, failure);
+    }
+  }
+
+  const wrapped: Backend = {
+    ...plain(inner),
+    write: (key, source, options, context) =>
+      settle(key, options.attributes?.writer, options.precondition, context, () =>
+        inner.write(key, source, options, context),
+      ),
+    async remove(key, precondition, context) {
+      for (let tries = 1; ; tries++) {
+        try {
+          return await inner.remove(key, precondition, context);
+        } catch (error) {
+          if (!MirageError.is(error) || !error.outcomeUnknown || tries === TRIES) throw error;
+          const found = await look(key, context, error);
+          if (found?.kind !== 'file') return;
+          if (!holds(precondition, found)) throw lost(key, error);
+        }
+      }
+    },
+  };
+  return {
+    ...wrapped,
+    ...(hasDirectories(inner) && {
+      createDirectory: (key: string, attributes: StoredAttributes, context: Context) =>
+        settle(key, attributes.writer, { kind: 'absent' }, context, () =>
+          inner.createDirectory(key, attributes, context),
+        ),
+    }),
+    ...(hasCopy(inner) && {
+      copy: (from: string, to: string, options: Parameters<typeof inner.copy>[2], context: Context) =>
+        settle(to, options.attributes?.writer, options.precondition, context, () =>
+          inner.copy(from, to, options, context),
+        ),
+    }),
+    ...(hasSetAttributes(inner) && {
+      setAttributes: (
+        ...[key, kind, attributes, precondition, context]: Parameters<typeof inner.setAttributes>
+      ) =>
+        settle(key, attributes.writer, precondition, context, () =>
+          inner.setAttributes(key, kind, attributes, precondition, context),
+        ),
+    }),
+  };
+}
+
+const TRIES = 3;
+
+function holds(precondition: Precondition, found: ObjectInfo | undefined): boolean {
+  const object = found?.kind === 'file' ? found : undefined;
+  switch (precondition.kind) {
+    case 'absent':
+      return object === undefined;
+    case 'match':
+      return object?.validator === precondition.validator;
+    case 'any':
+      return true;
+  }
+}
+
+/** The precondition failed; `createDirectory` says EEXIST for it. */
+const refused = (error: MirageError): boolean => error.errno === 'ESTALE' || error.errno === 'EEXIST';
+
+function lost(key: string, cause: MirageError): MirageError {
+  return new MirageError(`${key}: another writer was first`, { errno: 'ESTALE', cause });
+}

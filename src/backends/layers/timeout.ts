@@ -1,0 +1,92 @@
+import { systemTimers, type Timers } from '../../clock/timers.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import type { Backend, ByteRange, Context } from '../contract.js';
+import { CHANGES, intercept, type OperationName } from './intercept.js';
+
+export interface TimeoutOptions {
+  /** Milliseconds without an answer or a byte of progress before a call is given up. */
+  readonly idle: number;
+  /** The same for operations that the store carries out by itself and that take as long as the object is large. */
+  readonly serverSide: number;
+  readonly timers: Timers;
+}
+
+export const defaultTimeout: TimeoutOptions = { idle: 15_000, serverSide: 600_000, timers: systemTimers };
+
+/** Aborts calls that stand still: `ETIMEDOUT`. A transfer may take as long as it likes while bytes move. */
+export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout): Backend {
+  return {
+    ...intercept(inner, (operation, context, proceed) =>
+      watched(operation, context, options, (c) => proceed(c)),
+    ),
+    read: (key, range, sink, context, match) =>
+      watched('read', context, options, (c, progress) =>
+        inner.read(
+          key,
+          range,
+          {
+            async write(chunk) {
+              progress();
+              await sink.write(chunk);
+              progress();
+            },
+          },
+          c,
+          match,
+        ),
+      ),
+    write: (key, source, writeOptions, context) =>
+      watched('write', context, options, (c, progress) => {
+        const watchedSource = {
+          size: source.size,
+          async *read(range: ByteRange) {
+            for await (const chunk of source.read(range)) {
+              progress();
+              yield chunk;
+            }
+            progress();
+          },
+        };
+        return inner.write(key, watchedSource, writeOptions, c);
+      }),
+  };
+}
+
+async function watched<T>(
+  operation: OperationName,
+  context: Context,
+  options: TimeoutOptions,
+  call: (context: Context, progress: () => void) => Promise<T>,
+): Promise<T> {
+  const limit =
+    operation === 'copy' || operation === 'setAttributes' || operation === 'rename'
+      ? options.serverSide
+      : options.idle;
+  const controller = new AbortController();
+  let expired: MirageError | undefined;
+  const expire = () => {
+    expired = new MirageError(`${operation}: the store did not answer for ${limit / 1000} s`, {
+      errno: 'ETIMEDOUT',
+      retryable: true,
+      outcomeUnknown: CHANGES.has(operation),
+      hint: 'check the network to the store, or raise the timeout of the mount',
+    });
+    controller.abort(expired);
+  };
+  const cancel = () => controller.abort(context.signal.reason);
+  if (context.signal.aborted) cancel();
+  else context.signal.addEventListener('abort', cancel, { once: true });
+  let timer = options.timers.after(limit, expire);
+  const progress = () => {
+    timer.cancel();
+    if (expired === undefined) timer = options.timers.after(limit, expire);
+  };
+  try {
+    return await call({ ...context, signal: controller.signal }, progress);
+  } catch (error) {
+    throw expired ?? error;
+  } finally {
+    timer.cancel();
+    context.signal.removeEventListener('abort', cancel);
+  }
+}

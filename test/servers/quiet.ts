@@ -1,0 +1,10 @@
+import type { Log } from '../../src/log/log.js';
+
+/** A log that nobody reads. */
+export const quietLog: Log = {
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+  with: () => quietLog,
+};
