@@ -237,7 +237,7 @@ CALL(open_at) {
   int flags = integer(&a, 2);
   if (error) return number(env, error);
   if (!name[0]) {
-    if ((flags & O_TMPFILE) != O_TMPFILE) return number(env, -ENOENT);
+    if (!(flags & O_DIRECTORY)) return number(env, -ENOENT);
     strcpy(name, ".");
   }
   return outcome(env, openat(integer(&a, 0), name, flags | O_CLOEXEC | O_NOFOLLOW, integer(&a, 3)));
@@ -635,6 +635,23 @@ CALL(thread_umask) {
   return number(env, umask((mode_t)integer(&a, 0)));
 }
 
+/* fsuid and fsgid are a thread's own; leaving fsuid 0 takes the file-system capabilities away until it comes back. */
+CALL(set_file_ids) {
+  ARGUMENTS;
+  uint32_t uid = id_of(&a, 0), gid = id_of(&a, 1);
+  syscall(SYS_setfsgid, gid);
+  syscall(SYS_setfsuid, uid);
+  return number(env, (uint32_t)syscall(SYS_setfsuid, uid) == uid && (uint32_t)syscall(SYS_setfsgid, gid) == gid ? 0 : -EPERM);
+}
+
+/* The raw call changes this thread alone; glibc's would change them all. */
+CALL(set_groups) {
+  ARGUMENTS;
+  size_t length;
+  void *groups = buffer_of(&a, 0, &length);
+  return outcome(env, syscall(SYS_setgroups, length, groups));
+}
+
 static const struct {
   const char *name;
   napi_callback call;
@@ -680,6 +697,8 @@ static const struct {
     {"read", read_fd},
     {"onReadable", on_readable},
     {"threadUmask", thread_umask},
+    {"setFileIds", set_file_ids},
+    {"setGroups", set_groups},
 };
 
 static void free_calls(napi_env env, void *data, void *hint) {

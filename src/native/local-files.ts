@@ -35,7 +35,7 @@ export interface LocalFiles {
   /** Filled by every call below that says "fills stat"; one per thread. */
   readonly stat: Float64Array;
 
-  /** openat(2) of one component with O_CLOEXEC | O_NOFOLLOW added; with O_TMPFILE the name is ''. */
+  /** openat(2) of one component with O_CLOEXEC | O_NOFOLLOW added; with O_DIRECTORY (part of O_TMPFILE) '' is the directory itself. */
   openAt(directory: number, name: string, flags: number, mode: number): number;
   /** open(2) of a path, which may follow symlinks: for the root of a tree, never for what lies below it. */
   openPath(path: string, flags: number): number;
@@ -57,13 +57,7 @@ export interface LocalFiles {
   linkAt(fd: number, directory: number, name: string): number;
   unlinkAt(directory: number, name: string, flags: number): number;
   /** renameat2(2) */
-  renameAt(
-    directory: number,
-    name: string,
-    newDirectory: number,
-    newName: string,
-    flags: number,
-  ): number;
+  renameAt(directory: number, name: string, newDirectory: number, newName: string, flags: number): number;
   /** The target as a byte string, or a negative errno. */
   readlink(fd: number): string | number;
   /** On O_PATH descriptors too. */
@@ -120,6 +114,10 @@ export interface LocalFiles {
   onReadable(fd: number, callback: () => void): { stop(): void };
   /** umask(2) of this thread alone (unshare(CLONE_FS)); of the process where the kernel refuses that. Returns the old mask. */
   threadUmask(mask: number): number;
+  /** setfsuid(2), setfsgid(2): as whom this thread creates files and is checked. EPERM without privilege. */
+  setFileIds(uid: number, gid: number): number;
+  /** setgroups(2) of this thread alone. */
+  setGroups(groups: Uint32Array): number;
 }
 
 let loaded: LocalFiles | undefined;

@@ -1,0 +1,143 @@
+import { constants } from 'node:fs';
+import { errno } from '../../errors/errno.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import { S_IFMT } from '../attributes.js';
+import { type DirectorySink, EntryReply, type Handle, type NodeId, type OpenReply } from '../operations.js';
+import { HandleTable } from './handle-table.js';
+import { contentVersion } from './host-attributes.js';
+import { check, type HostNodes } from './host-nodes.js';
+
+const BUFFER_BYTES = 32 * 1024;
+/** Entries go out as names only from here on, so that a walk does not make the kernel hold a node of everything it saw. */
+const LISTED_NODES = 500_000;
+
+/** Offsets in `struct linux_dirent64`. */
+const COOKIE = 8;
+const LENGTH = 16;
+const TYPE = 18;
+const NAME = 19;
+
+class Listing {
+  readonly buffer = Buffer.allocUnsafe(BUFFER_BYTES);
+  used = 0;
+  at = 0;
+  /** The cookie of the entry before `at`. */
+  position = 0;
+
+  constructor(
+    readonly slot: number,
+    readonly fd: number,
+  ) {}
+}
+
+/** Directory handles: the kernel's own cookies, so that a position stays valid whatever is removed meanwhile. */
+export class HostDirectories {
+  private readonly handles = new HandleTable<Listing>();
+  private readonly entry = new EntryReply();
+
+  /** `exclusive`: nobody else changes the tree, so the kernel may keep listings. */
+  constructor(
+    private readonly nodes: HostNodes,
+    private readonly exclusive: boolean,
+  ) {}
+
+  open(node: NodeId, reply: OpenReply): void {
+    const { nodes } = this;
+    const slot = nodes.slotOf(node);
+    const directory = slot < 0 ? -errno.ESTALE : nodes.descriptors.of(slot);
+    const fd =
+      directory < 0
+        ? directory
+        : nodes.native.openAt(directory, '', constants.O_RDONLY | constants.O_DIRECTORY, 0);
+    if (fd < 0) {
+      reply.fail(-fd);
+      return;
+    }
+    if (this.exclusive && nodes.native.statFd(fd) === 0) {
+      const version = contentVersion(nodes.stat);
+      reply.keepCache = nodes.table.versions[slot] === version;
+      reply.cacheDirectory = true;
+      nodes.table.versions[slot] = version;
+    } else {
+      reply.keepCache = false;
+      reply.cacheDirectory = false;
+    }
+    nodes.table.hold(slot);
+    reply.handle = this.handles.add(new Listing(slot, fd));
+  }
+
+  read(handle: Handle, cookie: number, sink: DirectorySink): void {
+    const listing = this.listing(handle);
+    if (cookie !== listing.position) this.seek(listing, cookie);
+    do {
+      while (listing.at < listing.used) if (!this.emit(listing, sink)) return;
+    } while (this.fill(listing));
+  }
+
+  sync(handle: Handle, dataOnly: boolean): number {
+    return this.nodes.native.fsync(this.listing(handle).fd, dataOnly);
+  }
+
+  descriptor(handle: Handle): number {
+    return this.listing(handle).fd;
+  }
+
+  release(handle: Handle): void {
+    const listing = this.handles.remove(handle);
+    if (listing === undefined) return;
+    this.nodes.native.close(listing.fd);
+    this.nodes.table.unhold(listing.slot);
+  }
+
+  closeAll(): void {
+    for (const listing of this.handles.values()) this.nodes.native.close(listing.fd);
+  }
+
+  private listing(handle: Handle): Listing {
+    const listing = this.handles.get(handle);
+    if (listing === undefined) throw MirageError.system('handle', errno.EBADF);
+    return listing;
+  }
+
+  private seek(listing: Listing, cookie: number): void {
+    check('seek', this.nodes.native.seekDirectory(listing.fd, cookie));
+    listing.used = listing.at = 0;
+    listing.position = cookie;
+  }
+
+  /** False at the end. */
+  private fill(listing: Listing): boolean {
+    listing.at = 0;
+    listing.used = 0;
+    listing.used = check('getdents', this.nodes.native.readDirectory(listing.fd, listing.buffer));
+    return listing.used > 0;
+  }
+
+  /** Hands out the entry at `at`, unless the reply is full. */
+  private emit(listing: Listing, sink: DirectorySink): boolean {
+    const { buffer, at } = listing;
+    const end = buffer.indexOf(0, at + NAME);
+    if (!sink.fits(end - at - NAME)) return false;
+    const ino = buffer.readUInt32LE(at) + buffer.readUInt32LE(at + 4) * 2 ** 32;
+    const cookie = buffer.readUInt32LE(at + COOKIE) + buffer.readUInt32LE(at + COOKIE + 4) * 2 ** 32;
+    const name = buffer.toString('latin1', at + NAME, end);
+    const type = buffer[at + TYPE]! << 12;
+    listing.at += buffer.readUInt16LE(at + LENGTH);
+    listing.position = cookie;
+    if (sink.wantsAttributes && this.listsNodes(listing.slot) && name !== '.' && name !== '..') {
+      const { nodes, entry } = this;
+      // Removed since it was read: not listed.
+      if (nodes.native.statAt(listing.fd, name) < 0) return true;
+      nodes.fillEntry(entry, listing.slot, name);
+      sink.add(name, cookie, entry);
+    } else {
+      sink.addName(name, cookie, this.nodes.view.entryIno(ino), type & S_IFMT);
+    }
+    return true;
+  }
+
+  /** Attributes with the names pay only where the kernel may keep them. */
+  private listsNodes(slot: number): boolean {
+    return this.nodes.timeouts.entry(slot) > 0 && this.nodes.table.size < LISTED_NODES;
+  }
+}

@@ -1,0 +1,304 @@
+import { constants } from 'node:fs';
+import { errno } from '../../errors/errno.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import { Stat } from '../../native/local-files.js';
+import { S_ISGID, S_ISUID } from '../attributes.js';
+import {
+  type Handle,
+  type NodeId,
+  OpenReply,
+  type OpenMode,
+  type ReadReply,
+  type Reply,
+  type WriteSource,
+} from '../operations.js';
+import { HandleTable } from './handle-table.js';
+import { contentVersion } from './host-attributes.js';
+import { check, type HostNodes } from './host-nodes.js';
+
+const { O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_TRUNC, O_WRONLY } = {
+  ...constants,
+  O_ACCMODE: 3,
+};
+
+/** Up to here a file is read through the page cache of its node, which answers the next open and read without a request. */
+export const CACHED_SIZE = 128 * 1024;
+/** A file that changed less than this ago may change again without its times telling (the tick of the kernel's clock), milliseconds. */
+const CLOCK_TICK = 20;
+
+/** What all handles of one node share: the descriptors, and how the kernel reads and writes the node while any is open. */
+class OpenFile {
+  handles = 0;
+  writers = 0;
+  reader = -1;
+  writer = -1;
+  appender = -1;
+  passthroughFd = -1;
+
+  constructor(readonly slot: number) {}
+
+  get fd(): number {
+    return this.reader >= 0 ? this.reader : this.writer;
+  }
+}
+
+interface FileHandle {
+  readonly file: OpenFile;
+  readonly flags: number;
+}
+
+const isWriting = (flags: number): boolean => (flags & O_ACCMODE) !== O_RDONLY;
+
+/** Opens, and everything that goes through an open file. */
+export class HostFiles {
+  private readonly files = new Map<number, OpenFile>();
+  private readonly handles = new HandleTable<FileHandle>();
+
+  /**
+   * `flushes`: the file system reports failed writes at close(2) (NFS and its kin), so a FLUSH of a writer is asked for. Elsewhere there is
+   * nothing that a close could report: writes fail when they are made, or at fsync.
+   */
+  constructor(
+    private readonly nodes: HostNodes,
+    private readonly wallClock: () => number,
+    private readonly flushes: boolean,
+  ) {}
+
+  /** A program may change content and times without a request. */
+  hasWriter(slot: number): boolean {
+    if (this.files.size === 0) return false;
+    const file = this.files.get(slot);
+    return file !== undefined && file.writers > 0;
+  }
+
+  isOpen(slot: number): boolean {
+    return this.files.has(slot);
+  }
+
+  open(node: NodeId, mode: OpenMode, reply: OpenReply): void {
+    const { nodes } = this;
+    const slot = nodes.slotOf(node);
+    if (slot < 0) {
+      reply.fail(errno.ESTALE);
+      return;
+    }
+    const { flags } = mode;
+    let file = this.files.get(slot);
+    let error: number;
+    if (file === undefined) {
+      file = new OpenFile(slot);
+      error = this.openFirst(file, flags & O_ACCMODE);
+    } else {
+      error = Math.min(0, isWriting(flags) ? this.writer(file) : file.fd);
+      if (error === 0) error = nodes.native.statFd(file.fd);
+    }
+    if (error === 0 && (flags & O_TRUNC) !== 0) error = this.truncate(file, 0, mode.killPrivileges === true);
+    if (error < 0) {
+      if (file.handles === 0) this.close(file);
+      reply.fail(-error);
+      return;
+    }
+    this.admit(file, flags, reply);
+  }
+
+  /** A new file with an open descriptor, whose stat record was just filled. */
+  adopt(slot: number, fd: number, flags: number): OpenReply {
+    const reply = new OpenReply();
+    let file = this.files.get(slot);
+    if (file === undefined) {
+      file = new OpenFile(slot);
+      file.reader = fd;
+      file.writer = fd;
+    } else {
+      this.nodes.native.close(fd);
+    }
+    this.admit(file, flags, reply);
+    return reply;
+  }
+
+  read(handle: Handle, offset: number, size: number, reply: ReadReply): void {
+    const record = this.handles.get(handle);
+    const fd = record === undefined ? -errno.EBADF : this.reader(record.file);
+    if (fd < 0) {
+      reply.fail(-fd);
+      return;
+    }
+    reply.fd = fd;
+    reply.position = offset;
+    reply.length = size;
+  }
+
+  write(handle: Handle, offset: number, source: WriteSource): number {
+    const { file, flags } = this.handle(handle);
+    const fd = check('open', this.writer(file));
+    if (source.killPrivileges === true) check('chmod', this.clearPrivileges(fd));
+    if ((flags & O_APPEND) === 0) return check('write', source.writeTo(fd, offset));
+    // Pages of a mapping may be written back through this handle too: those lie inside the file.
+    check('statx', this.nodes.native.statFd(fd));
+    if (offset < this.nodes.stat[Stat.size]!) return check('write', source.writeTo(fd, offset));
+    return check('write', source.appendTo(check('open', this.appender(file))));
+  }
+
+  flush(handle: Handle, reply: Reply): void {
+    const record = this.handles.get(handle);
+    let result = record === undefined ? -errno.EBADF : 0;
+    if (record !== undefined && this.flushes && isWriting(record.flags)) {
+      result = this.nodes.native.flush(record.file.writer);
+    }
+    if (result < 0) reply.fail(-result);
+  }
+
+  release(handle: Handle): void {
+    const record = this.handles.remove(handle);
+    if (record === undefined) return;
+    const { file } = record;
+    if (isWriting(record.flags)) file.writers--;
+    if (--file.handles > 0) return;
+    this.files.delete(file.slot);
+    this.close(file);
+    this.nodes.table.unhold(file.slot);
+  }
+
+  /** A descriptor of an open handle for reading, or for writing; throws EBADF. */
+  descriptor(handle: Handle, writing: boolean): number {
+    const { file } = this.handle(handle);
+    return check('open', writing ? this.writer(file) : this.reader(file));
+  }
+
+  /** Any descriptor of an open handle. */
+  anyDescriptor(handle: Handle): number {
+    return this.handle(handle).file.fd;
+  }
+
+  /** Any content descriptor of a node, or -1. */
+  contentDescriptor(slot: number): number {
+    return this.files.get(slot)?.fd ?? -1;
+  }
+
+  /** SETATTR of the size; through the handle where there is one. A negated error number. */
+  resize(slot: number, size: number, killPrivileges: boolean): number {
+    const file = this.files.get(slot);
+    if (file !== undefined && file.writer >= 0) return this.truncate(file, size, killPrivileges);
+    const fd = this.nodes.descriptors.of(slot);
+    if (fd < 0) return fd;
+    const error = this.nodes.native.truncateFd(fd, size);
+    return error < 0 || !killPrivileges ? error : this.clearPrivileges(fd);
+  }
+
+  /** Clears suid, and sgid where it is not a lock bit, as a write by an unprivileged caller does. A negated error number. */
+  clearPrivileges(fd: number): number {
+    const { native, stat } = this.nodes;
+    const error = native.statFd(fd);
+    if (error < 0) return error;
+    const mode = stat[Stat.mode]! & 0o7777;
+    const cleared = mode & ~S_ISUID & ~((mode & 0o010) !== 0 ? S_ISGID : 0);
+    return cleared === mode ? 0 : native.chmodFd(fd, cleared);
+  }
+
+  closeAll(): void {
+    for (const file of this.files.values()) this.close(file);
+    this.files.clear();
+  }
+
+  private handle(handle: Handle): FileHandle {
+    const record = this.handles.get(handle);
+    if (record === undefined) throw MirageError.system('handle', errno.EBADF);
+    return record;
+  }
+
+  /** Counts the handle, and decides for the first one of a node how the kernel does its I/O until the last is closed. */
+  private admit(file: OpenFile, flags: number, reply: OpenReply): void {
+    const { nodes, files } = this;
+    const { stat, table } = nodes;
+    const { slot } = file;
+    const version = contentVersion(stat);
+    const changed = stat[Stat.changedSeconds]! * 1000 + stat[Stat.changedNanoseconds]! / 1e6;
+    const writing = isWriting(flags);
+    if (file.handles === 0) {
+      if (writing || stat[Stat.size]! > CACHED_SIZE) file.passthroughFd = file.fd;
+      files.set(slot, file);
+      table.hold(slot);
+    }
+    file.handles++;
+    if (writing) file.writers++;
+    reply.handle = this.handles.add({ file, flags });
+    reply.keepCache = table.versions[slot] === version;
+    reply.directIo = false;
+    reply.cacheDirectory = false;
+    reply.noFlush = !this.flushes || !writing;
+    reply.passthroughFd = file.passthroughFd;
+    table.versions[slot] = Math.abs(this.wallClock() - changed) < CLOCK_TICK ? 0 : version;
+  }
+
+  /** Opens the content of a node; fills stat. A negated error number. */
+  private openFirst(file: OpenFile, access: number): number {
+    const fd = this.openContent(file.slot, access);
+    if (fd < 0) return fd;
+    if (access !== O_WRONLY) file.reader = fd;
+    if (access !== O_RDONLY) file.writer = fd;
+    return 0;
+  }
+
+  /**
+   * By name where the node has one (opening through /proc costs more), checked afterwards to be the same file; O_NONBLOCK, so that a fifo that was put
+   * there meanwhile cannot hold us.
+   */
+  private openContent(slot: number, access: number): number {
+    const { native, table, descriptors } = this.nodes;
+    const parent = table.parents[slot]!;
+    const directory = parent < 0 ? -1 : descriptors.of(parent);
+    if (directory >= 0) {
+      const fd = native.openAt(directory, table.names[slot]!, access | O_NONBLOCK, 0);
+      if (fd >= 0) {
+        if (native.statFd(fd) === 0 && this.nodes.isSame(slot)) return fd;
+        native.close(fd);
+      } else if (fd !== -errno.ENOENT && fd !== -errno.ELOOP) {
+        return fd;
+      }
+    }
+    if (table.fds[slot]! < 0) return -errno.ESTALE;
+    const fd = native.reopen(table.fds[slot]!, access);
+    if (fd < 0) return fd;
+    const error = native.statFd(fd);
+    if (error === 0) return fd;
+    native.close(fd);
+    return error;
+  }
+
+  private reader(file: OpenFile): number {
+    if (file.reader < 0) file.reader = this.nodes.native.reopen(file.fd, O_RDONLY);
+    return file.reader;
+  }
+
+  private writer(file: OpenFile): number {
+    if (file.writer < 0) file.writer = this.nodes.native.reopen(file.fd, O_WRONLY);
+    return file.writer;
+  }
+
+  private appender(file: OpenFile): number {
+    if (file.appender < 0) file.appender = this.nodes.native.reopen(file.fd, O_WRONLY | O_APPEND);
+    return file.appender;
+  }
+
+  /** Leaves the stat record of the truncated file. */
+  private truncate(file: OpenFile, size: number, killPrivileges: boolean): number {
+    const { native } = this.nodes;
+    const fd = this.writer(file);
+    if (fd < 0) return fd;
+    const error = native.truncateFd(fd, size);
+    if (error < 0) return error;
+    if (killPrivileges) {
+      const failed = this.clearPrivileges(fd);
+      if (failed < 0) return failed;
+    }
+    return native.statFd(fd);
+  }
+
+  private close(file: OpenFile): void {
+    const { native } = this.nodes;
+    if (file.appender >= 0) native.close(file.appender);
+    if (file.writer >= 0 && file.writer !== file.reader) native.close(file.writer);
+    if (file.reader >= 0) native.close(file.reader);
+    file.reader = file.writer = file.appender = -1;
+  }
+}
