@@ -1,0 +1,158 @@
+/** chmod, chown, utimensat and extended attributes: visible at once, in the store within two seconds or with the next commit. */
+import { errno } from '../../errors/errno.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import { type Attributes, isDirectory, S_IFMT } from '../attributes.js';
+import type { AttributeChange, ByteString, Call, ExtendedAttributeReply } from '../operations.js';
+import { allowedMode, timestamp, touchChanged } from './attributes-of.js';
+import type { Commits } from './commit.js';
+import type { Inode } from './inode.js';
+import type { Slot } from './inode-table.js';
+import type { Nodes } from './nodes.js';
+import { clearPrivileges, type OpenFiles } from './open-files.js';
+
+const XATTR_CREATE = 1;
+const XATTR_REPLACE = 2;
+/** What is shown of our own, never stored. */
+const OWN = 'user.mirage.';
+/** Bytes of names and base64 values of one object: stores give metadata 2 KB, and ours needs some. */
+const XATTRS_LIMIT = 1400;
+
+export class AttributeChanges {
+  readonly #nodes: Nodes;
+  readonly #commits: Commits;
+  readonly #files: OpenFiles;
+
+  constructor(nodes: Nodes, commits: Commits, files: OpenFiles) {
+    this.#nodes = nodes;
+    this.#commits = commits;
+    this.#files = files;
+  }
+
+  async setattr(call: Call, slot: Slot, change: AttributeChange): Promise<Attributes> {
+    const inode =
+      change.size === undefined
+        ? this.#nodes.use(slot)
+        : await this.#files.resize(call, slot, change.size, change.handle);
+    this.#change(inode, change);
+    const { attributes } = inode;
+    this.#commits.rest(inode);
+    return attributes;
+  }
+
+  #change(inode: Inode, change: AttributeChange): void {
+    const { attributes } = inode;
+    const now = timestamp(this.#nodes.now());
+    const { mode, uid, gid, accessed, modified, changed } = change;
+    if (mode !== undefined) {
+      attributes.mode = allowedMode((attributes.mode & S_IFMT) | (mode & 0o7777), this.#nodes.context);
+    }
+    if (uid !== undefined) attributes.uid = uid;
+    if (gid !== undefined) attributes.gid = gid;
+    const newOwner = (uid !== undefined || gid !== undefined) && !isDirectory(attributes.mode);
+    if (change.killPrivileges === true || newOwner) clearPrivileges(inode);
+    if (accessed !== undefined) {
+      const at = accessed === 'now' ? now : accessed;
+      attributes.accessedSeconds = at.seconds;
+      attributes.accessedNanoseconds = at.nanoseconds;
+    }
+    if (modified !== undefined) {
+      const at = modified === 'now' ? now : modified;
+      attributes.modifiedSeconds = at.seconds;
+      attributes.modifiedNanoseconds = at.nanoseconds;
+    }
+    const onlySize =
+      mode === undefined &&
+      uid === undefined &&
+      gid === undefined &&
+      accessed === undefined &&
+      modified === undefined &&
+      change.killPrivileges !== true;
+    touchChanged(attributes, changed ?? now);
+    if (change.size === undefined || !onlySize) this.#commits.attributesChanged(inode);
+  }
+
+  // Extended attributes.
+
+  getxattr(slot: Slot, name: ByteString, reply: ExtendedAttributeReply): void {
+    const value = name.startsWith(OWN) ? this.#own(slot, name.slice(OWN.length)) : this.#xattrs(slot)?.[name];
+    if (value === undefined) {
+      reply.fail(errno.ENODATA);
+      return;
+    }
+    reply.value = typeof value === 'string' ? Buffer.from(value, 'base64') : value;
+  }
+
+  #xattrs(slot: Slot): Readonly<Record<string, string>> | undefined {
+    const inode = this.#nodes.inUse(slot);
+    return inode === undefined ? this.#nodes.record(slot)?.attributes?.xattrs : inode.xattrs;
+  }
+
+  listxattr(slot: Slot): ByteString[] {
+    return Object.keys(this.#xattrs(slot) ?? {});
+  }
+
+  setxattr(slot: Slot, name: ByteString, value: Uint8Array, flags: number): void {
+    refuseForeign(name);
+    const inode = this.#nodes.use(slot);
+    const exists = name in inode.xattrs;
+    if ((flags & XATTR_CREATE) !== 0 && exists) throw new MirageError(`${name} is set`, { errno: 'EEXIST' });
+    if ((flags & XATTR_REPLACE) !== 0 && !exists)
+      throw new MirageError(`${name} is not set`, { errno: 'ENODATA' });
+    const xattrs = { ...inode.xattrs, [name]: Buffer.from(value).toString('base64') };
+    if (Buffer.byteLength(JSON.stringify(xattrs)) > XATTRS_LIMIT) {
+      this.#commits.rest(inode);
+      throw new MirageError('the extended attributes of an object have 1,400 bytes in all', {
+        errno: 'ENOSPC',
+      });
+    }
+    this.#setAll(inode, xattrs);
+  }
+
+  removexattr(slot: Slot, name: ByteString): void {
+    refuseForeign(name);
+    const inode = this.#nodes.use(slot);
+    const { [name]: removed, ...rest } = inode.xattrs;
+    if (removed === undefined) {
+      this.#commits.rest(inode);
+      throw new MirageError(`${name} is not set`, { errno: 'ENODATA' });
+    }
+    this.#setAll(inode, rest);
+  }
+
+  #setAll(inode: Inode, xattrs: Record<string, string>): void {
+    inode.xattrs = xattrs;
+    touchChanged(inode.attributes, timestamp(this.#nodes.now()));
+    this.#commits.attributesChanged(inode);
+    this.#commits.rest(inode);
+  }
+
+  /** `user.mirage.*`: what the mount knows of a file; not listed, so that no copying tool takes it along. */
+  #own(slot: Slot, name: string): Uint8Array | undefined {
+    const [first] = this.#nodes.table.names(slot);
+    if (first === undefined) return undefined;
+    const key = this.#nodes.directoryKeyIfAny(slot) === '' ? '' : this.#nodes.keyOf(first.parent, first.name);
+    const inode = this.#nodes.inUse(slot);
+    switch (name) {
+      case 'etag': {
+        const validator =
+          inode === undefined ? this.#nodes.record(slot)?.validator : inode.base(first.parent, first.name);
+        return validator === undefined ? undefined : Buffer.from(validator);
+      }
+      case 'key':
+        return Buffer.from(key);
+      case 'backend':
+        return Buffer.from(this.#nodes.context.path);
+      case 'cached':
+        return Buffer.from(
+          inode?.staged !== undefined ? 'staged' : inode?.clean?.complete === true ? 'whole' : 'unknown',
+        );
+      default:
+        return undefined;
+    }
+  }
+}
+
+function refuseForeign(name: ByteString): void {
+  if (name.startsWith(OWN)) throw new MirageError(`${name} is read only`, { errno: 'EPERM' });
+  if (name.startsWith('system.')) throw new MirageError(`${name}: no ACLs here`, { errno: 'ENOTSUP' });
+}

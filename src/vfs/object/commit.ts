@@ -1,0 +1,329 @@
+/**
+ * Brings what programs wrote to the store: content with its attributes in one conditional write, attributes alone when they
+ * have rested for two seconds. A commit says which version it is based on; who loses the race keeps the bytes aside and hears ESTALE.
+ */
+import { randomUUID } from 'node:crypto';
+import type { ObjectInfo, Precondition, StoredAttributes, Validator } from '../../backends/contract.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import { keepConflict } from './conflicts.js';
+import type { Inode } from './inode.js';
+import { type Name, ROOT_SLOT } from './inode-table.js';
+import type { Nodes } from './nodes.js';
+import { Gate } from './turn.js';
+
+/** How long attribute changes wait for more of them, milliseconds. */
+const ATTRIBUTES_REST = 2000;
+/** Times that a write whose outcome nobody knows is looked up and, where it did not happen, sent again. */
+const UNKNOWN_OUTCOMES = 3;
+
+interface Put {
+  readonly fd: number;
+  readonly size: number;
+  readonly attributes: StoredAttributes;
+}
+
+export class Commits {
+  /** Single files go together, the rename of a directory alone. */
+  readonly gate = new Gate();
+  readonly #nodes: Nodes;
+  readonly #unsaved = new Set<Inode>();
+  readonly #running = new Set<Promise<unknown>>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(nodes: Nodes) {
+    this.#nodes = nodes;
+  }
+
+  /** Content and attributes are in the store when this resolves. Throws ESTALE for a lost race, once. */
+  commit(inode: Inode): Promise<void> {
+    return inode.turn.run(() => this.gate.together(() => this.commitNow(inode)));
+  }
+
+  /** The same for somebody who has the inode's turn and the gate. */
+  async commitNow(inode: Inode): Promise<void> {
+    const names = this.#nodes.table.names(inode.slot);
+    if (names.length === 0 || inode.superseded) return;
+    if (inode.needsCommit) await this.#commitContent(inode, names);
+    else if (inode.needsAttributes) await this.#saveAttributes(inode, names);
+  }
+
+  async #commitContent(inode: Inode, names: readonly Name[]): Promise<void> {
+    const staged = inode.staged;
+    if (staged === undefined) return;
+    await inode.revalidation;
+    const changes = inode.attributesChanged;
+    const mustCommit = inode.mustCommit;
+    const writer = randomUUID();
+    const attributes = this.#nodes.stored(inode, writer);
+    inode.mustCommit = false;
+    let target = names[0] as Name;
+    try {
+      await staged.commit(async (fd, size) => {
+        let first: ObjectInfo | undefined;
+        for (const name of names) {
+          target = name;
+          const info = await this.putContent(name, inode.base(name.parent, name.name), {
+            fd,
+            size,
+            attributes,
+          });
+          inode.setBase(name.parent, name.name, info.validator);
+          first ??= info;
+        }
+        inode.storeModified = (first as ObjectInfo).modified;
+        return first as ObjectInfo;
+      });
+    } catch (error) {
+      inode.mustCommit ||= mustCommit;
+      if (MirageError.is(error, 'ESTALE')) throw await this.#lost(inode, target, error);
+      throw error;
+    }
+    inode.attributesSaved = Math.max(inode.attributesSaved, changes);
+    if (!inode.needsAttributes) this.#unsaved.delete(inode);
+    this.#nodes.publish(inode, true);
+    this.#nodes.sameVersion(inode.slot, inode.base(target.parent, target.name));
+  }
+
+  /**
+   * Puts the content under one name. The writer's nonce in the attributes tells our write from another's where the answer was lost,
+   * or where a repetition below us met its own success.
+   */
+  async putContent(name: Name, base: Validator | undefined, put: Put): Promise<ObjectInfo> {
+    const { port, mount } = this.#nodes;
+    const key = this.#nodes.keyOf(name.parent, name.name);
+    const precondition = this.precondition(base);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await port.commit(mount, { key, ...put, precondition });
+      } catch (error) {
+        const unknown = error instanceof MirageError && error.outcomeUnknown;
+        if (!unknown && !MirageError.is(error, 'ESTALE')) throw error;
+        const found = await port.stat(mount, key);
+        if (found?.attributes?.writer !== undefined && found.attributes.writer === put.attributes.writer)
+          return found;
+        const untouched = found?.validator === base;
+        if (!unknown || attempt === UNKNOWN_OUTCOMES) throw error;
+        if (!untouched && precondition.kind !== 'any') {
+          throw new MirageError(`${key} was changed by another writer`, { errno: 'ESTALE', cause: error });
+        }
+      }
+    }
+  }
+
+  precondition(base: Validator | undefined): Precondition {
+    if (this.#nodes.options.conflicts === 'lastWriterWins') return { kind: 'any' };
+    return base === undefined ? { kind: 'absent' } : { kind: 'match', validator: base };
+  }
+
+  /** Another host was first: our bytes go aside, the name shows theirs from now on. */
+  async #lost(inode: Inode, name: Name, cause: MirageError): Promise<MirageError> {
+    const nodes = this.#nodes;
+    const key = nodes.keyOf(name.parent, name.name);
+    const found = await nodes.port.stat(nodes.mount, key).catch(() => undefined);
+    const staged = inode.staged;
+    const { conflicts, conflictDirectory } = nodes.options;
+    let kept = '';
+    if (staged !== undefined && conflicts !== 'lastWriterWins') {
+      inode.staged = undefined;
+      const record = {
+        key,
+        path: `${nodes.context.path}/${key}`,
+        base: inode.base(name.parent, name.name),
+        found: found?.validator,
+        attributes: nodes.stored(inode),
+        size: inode.attributes.size,
+        reason: cause.message,
+      };
+      const stamp = new Date(nodes.now()).toISOString().replaceAll(':', '').replace('.', '');
+      const file = `${stamp}-${randomUUID().slice(0, 8)}`;
+      kept = await keepConflict(record, staged, file, conflictDirectory, conflicts, nodes.context);
+    }
+    for (const { parent, name: each } of nodes.table.names(inode.slot)) {
+      nodes.metadata.forget(nodes.location, nodes.directoryKey(parent), each);
+      nodes.context.notifier.invalidateEntry(nodes.table.id(parent), each);
+    }
+    this.#unsaved.delete(inode);
+    inode.lost = true;
+    nodes.supersede(inode.slot);
+    nodes.context.log.warn('another host changed the file first; the bytes written here were kept aside', {
+      key,
+      record: kept,
+    });
+    return new MirageError(`${key} was changed by another host since it was read`, {
+      errno: 'ESTALE',
+      hint: kept === '' ? 'read it again' : `what was written here is kept: ${kept}`,
+      cause,
+    });
+  }
+
+  // Attributes alone.
+
+  /** Something that `stat` or getxattr shows was changed: visible at once, in the store within two seconds. */
+  attributesChanged(inode: Inode): void {
+    inode.attributesChanged++;
+    this.#nodes.publish(inode);
+    if (inode.slot === ROOT_SLOT || this.#nodes.table.names(inode.slot).length === 0) {
+      inode.attributesSaved = inode.attributesChanged;
+      return;
+    }
+    this.#unsaved.add(inode);
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      for (const each of [...this.#unsaved]) this.inBackground(each, this.#saveLater(each));
+    }, ATTRIBUTES_REST);
+  }
+
+  async #saveLater(inode: Inode): Promise<void> {
+    // Content that is still being written takes its attributes along.
+    if (inode.needsCommit && inode.writers > 0) {
+      this.#unsaved.delete(inode);
+      return;
+    }
+    await this.commit(inode);
+    this.rest(inode);
+  }
+
+  async #saveAttributes(inode: Inode, names: readonly Name[]): Promise<void> {
+    const nodes = this.#nodes;
+    const { port, mount } = nodes;
+    const changes = inode.attributesChanged;
+    const attributes = nodes.stored(inode);
+    const features = port.features(mount);
+    for (const { parent, name } of names) {
+      const key = nodes.keyOf(parent, name);
+      const base = inode.base(parent, name);
+      let info: ObjectInfo | undefined;
+      if (inode.kind === 'directory' && base === undefined) {
+        if (features.directories) info = await this.makeMarker(key, attributes);
+      } else if (features.setAttributes) {
+        info = await this.#setAttributes(key, inode.kind, attributes, base);
+      }
+      if (info?.validator === undefined) continue;
+      inode.setBase(parent, name, info.validator);
+      inode.storeModified = info.modified;
+      if (inode.kind === 'file' && name === names[0]?.name) await nodes.relabel(inode, { parent, name });
+    }
+    inode.attributesSaved = Math.max(inode.attributesSaved, changes);
+    if (!inode.needsAttributes) this.#unsaved.delete(inode);
+    nodes.publish(inode, true);
+  }
+
+  /** The object of a directory itself, with these attributes whether it was there or not. */
+  async makeMarker(key: string, attributes: StoredAttributes): Promise<ObjectInfo> {
+    const { port, mount } = this.#nodes;
+    try {
+      return await port.createDirectory(mount, key, attributes);
+    } catch (error) {
+      if (!MirageError.is(error, 'EEXIST') || !port.features(mount).setAttributes) throw error;
+      return port.setAttributes(mount, key, 'directory', attributes, { kind: 'any' });
+    }
+  }
+
+  /** Attributes do not depend on the content: where another version came in between, they go to that one. */
+  async #setAttributes(
+    key: string,
+    kind: 'file' | 'directory',
+    attributes: StoredAttributes,
+    base: Validator | undefined,
+  ): Promise<ObjectInfo | undefined> {
+    const { port, mount } = this.#nodes;
+    const precondition: Precondition =
+      base === undefined ? { kind: 'any' } : { kind: 'match', validator: base };
+    try {
+      return await port.setAttributes(mount, key, kind, attributes, precondition);
+    } catch (error) {
+      if (!MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
+      const found = await port.stat(mount, key);
+      if (found?.validator === undefined || found.kind !== kind) {
+        throw new MirageError(`${key} was removed by another host`, { errno: 'ESTALE', cause: error });
+      }
+      await port.setAttributes(mount, key, kind, attributes, { kind: 'match', validator: found.validator });
+      // The content is another one by now: not known here until the store is asked again.
+      return undefined;
+    }
+  }
+
+  /** Nobody has the file open and all of it is in the store: what was staged becomes the clean cache file. */
+  rest(inode: Inode): void {
+    const nodes = this.#nodes;
+    if (inode.handles > 0 || inode.turn.busy) return;
+    const [name] = nodes.table.names(inode.slot);
+    if (name === undefined || inode.superseded) {
+      this.forget(inode);
+      inode.staged?.discard();
+      inode.staged = undefined;
+    } else if (inode.staged !== undefined && !inode.needsCommit) {
+      const validator = inode.base(name.parent, name.name);
+      if (validator === undefined) return;
+      inode.clean?.release();
+      const size = inode.staged.size;
+      const key = nodes.keyOf(name.parent, name.name);
+      inode.clean = inode.staged.settle({ mount: nodes.mount, key, validator, size });
+      inode.staged = undefined;
+    }
+    nodes.unuse(inode);
+  }
+
+  /** Nothing of the inode is to be saved any more: it has no name. */
+  forget(inode: Inode): void {
+    this.#unsaved.delete(inode);
+    inode.attributesSaved = inode.attributesChanged;
+    inode.mustCommit = false;
+  }
+
+  // What goes on behind programs' backs.
+
+  /** Keeps a failure for the next fsync or open, for nobody waits for this. */
+  inBackground(inode: Inode, work: Promise<void>): void {
+    const watched = work
+      .catch((error: unknown) => {
+        inode.failure =
+          error instanceof MirageError
+            ? error
+            : new MirageError('commit failed', { errno: 'EIO', cause: error });
+        this.#nodes.context.log.error('a change could not be brought to the store', {
+          node: this.#nodes.table.name(inode.slot),
+          reason: String(error),
+        });
+      })
+      .finally(() => this.#running.delete(watched));
+    this.#running.add(watched);
+  }
+
+  /** Nothing happens behind anybody's back any more. */
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  async drain(): Promise<void> {
+    this.stop();
+    const failures: unknown[] = [];
+    const inodes = [...this.#nodes.allInUse()].filter((inode) => inode.needsCommit || inode.needsAttributes);
+    await Promise.all(
+      inodes.map((inode) =>
+        this.commit(inode).then(
+          () => this.rest(inode),
+          (error: unknown) => failures.push(error),
+        ),
+      ),
+    );
+    while (this.#running.size > 0) await Promise.all(this.#running);
+    if (failures.length > 0)
+      throw failures.length === 1
+        ? failures[0]
+        : new AggregateError(failures, 'not everything could be brought to the store');
+  }
+
+  pending(): readonly string[] {
+    const { table, context } = this.#nodes;
+    const lines: string[] = [];
+    for (const inode of this.#nodes.allInUse()) {
+      const name = table.names(inode.slot)[0];
+      if (name === undefined || (!inode.needsCommit && !inode.needsAttributes)) continue;
+      const what = inode.needsCommit ? `${inode.attributes.size} bytes` : 'attributes';
+      lines.push(`${context.path}/${this.#nodes.keyOf(name.parent, name.name)}: ${what} to commit`);
+    }
+    return lines;
+  }
+}

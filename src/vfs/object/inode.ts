@@ -1,0 +1,75 @@
+import type { Timestamp, Validator } from '../../backends/contract.js';
+import type { CleanFile, StagedFile } from '../../content/contract.js';
+import type { MirageError } from '../../errors/mirage-error.js';
+import { Attributes } from '../attributes.js';
+import type { ByteString } from '../operations.js';
+import type { Slot } from './inode-table.js';
+import { Turn } from './turn.js';
+
+const baseKey = (parent: Slot, name: ByteString): string => `${parent}/${name}`;
+
+/**
+ * A file or directory in use: open, written, or with attributes that are not in the store yet. While it exists, it and not
+ * the metadata store says what a program sees of the node.
+ */
+export class Inode {
+  readonly attributes = new Attributes();
+  /** Extended attributes, name → base64. */
+  xattrs: Record<string, string> = {};
+  linkGroup: string | undefined;
+  /** When the store says that the content was written. */
+  storeModified: Timestamp = { seconds: 0, nanoseconds: 0 };
+
+  /** The file that reads are answered from: what is staged, else the clean one. */
+  clean: CleanFile | undefined;
+  staged: StagedFile | undefined;
+  /** Made or truncated here and not committed since: to be committed though nothing was written. */
+  mustCommit = false;
+  /** Bytes of this node were asked of the store for writing; settles when its newest version is known. */
+  revalidation: Promise<void> | undefined;
+
+  handles = 0;
+  writers = 0;
+  /** Another version has the name now: nothing more may be written here. */
+  superseded = false;
+  /** The content of this node lost a race: it is aside, and handles hear ESTALE. */
+  lost = false;
+  /** What went wrong behind a program's back, for the next fsync or open. */
+  failure: MirageError | undefined;
+
+  /** Counts changes of attributes; those up to `attributesSaved` are in the store. */
+  attributesChanged = 0;
+  attributesSaved = 0;
+
+  readonly turn = new Turn();
+  /** Version that this node's content is based on, per name; no entry: no object of that name is known. */
+  readonly #bases = new Map<string, Validator>();
+
+  constructor(
+    readonly slot: Slot,
+    readonly kind: 'file' | 'directory',
+  ) {}
+
+  base(parent: Slot, name: ByteString): Validator | undefined {
+    return this.#bases.get(baseKey(parent, name));
+  }
+  setBase(parent: Slot, name: ByteString, validator: Validator | undefined): void {
+    if (validator === undefined) this.#bases.delete(baseKey(parent, name));
+    else this.#bases.set(baseKey(parent, name), validator);
+  }
+
+  /** Content that the store does not have. */
+  get needsCommit(): boolean {
+    return this.staged !== undefined && !this.superseded && (this.mustCommit || this.staged.dirty);
+  }
+  get needsAttributes(): boolean {
+    return this.attributesChanged !== this.attributesSaved && !this.superseded;
+  }
+  /** What a listing or a HEAD says is not what programs here must see. */
+  get holdsTruth(): boolean {
+    return (this.staged !== undefined || this.attributesChanged !== this.attributesSaved) && !this.superseded;
+  }
+  get idle(): boolean {
+    return this.handles === 0 && this.staged === undefined && !this.needsAttributes && !this.turn.busy;
+  }
+}

@@ -1,0 +1,552 @@
+/** The tree as this mount knows it: nodes, their names and keys, and what is known of them. */
+import type { ObjectInfo, StoredAttributes, Validator } from '../../backends/contract.js';
+import type { CleanFile, ContentStore } from '../../content/contract.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import type { EntryRecord, LocationId, MetadataStore, NewEntryRecord } from '../../metadata/contract.js';
+import type { MountIndex, StorePort } from '../../ports/store-port.js';
+import { Attributes, S_IFDIR, S_IFMT, S_ISGID } from '../attributes.js';
+import type { ByteString, Call, EntryAnswer, EntryReply, NodeId } from '../operations.js';
+import { rootOf, type VolumeContext } from '../volume.js';
+import {
+  fillFrom,
+  inodeNumberOf,
+  modeOf,
+  newInodeNumber,
+  storedOf,
+  timestamp,
+  touchChanged,
+  touchModified,
+  versionHash,
+} from './attributes-of.js';
+import { Inode } from './inode.js';
+import { InodeTable, type Name, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
+import { componentOf, LongNames, nameOf, nameOfFileBesideDirectory } from './names.js';
+
+export interface ObjectVolumeOptions {
+  /** How long what the store said is believed, milliseconds. */
+  readonly ttl: number;
+  readonly freshness: 'ttl' | 'open' | 'offline';
+  readonly conflicts: 'sidecar' | 'reject' | 'lastWriterWins';
+  /** Where the bytes of a lost race are kept. */
+  readonly conflictDirectory: string;
+}
+
+export interface ObjectVolumeParts {
+  readonly port: StorePort;
+  readonly mount: MountIndex;
+  /** What is mounted (endpoint, bucket, prefix): its inode numbers and cached rows belong to it. */
+  readonly identity: string;
+  readonly metadata: MetadataStore;
+  readonly content: ContentStore;
+  readonly context: VolumeContext;
+  readonly options: ObjectVolumeOptions;
+}
+
+/** Where the root's own row is: no key has this directory. */
+const ABOVE_ROOT = '/';
+const ROOT_NAME = '.';
+const NANOSECONDS = 1e6;
+/** Cached content up to this size, bytes, is copied when its object gets another key; a larger one is fetched again. */
+const RELABEL_LIMIT = 64 * 1024 * 1024;
+const NEVER = new AbortController().signal;
+
+export class Nodes {
+  readonly table: InodeTable;
+  readonly port: StorePort;
+  readonly mount: MountIndex;
+  readonly metadata: MetadataStore;
+  readonly content: ContentStore;
+  readonly context: VolumeContext;
+  readonly options: ObjectVolumeOptions;
+  readonly location: LocationId;
+  readonly longNames = new LongNames();
+
+  readonly #identity: string;
+  readonly #inUse = new Map<Slot, Inode>();
+  readonly #directoryKeys = new Map<Slot, string>();
+  readonly #groupSlots = new Map<string, Slot>();
+  readonly #slotGroups = new Map<Slot, string>();
+
+  constructor(parts: ObjectVolumeParts) {
+    this.port = parts.port;
+    this.mount = parts.mount;
+    this.metadata = parts.metadata;
+    this.content = parts.content;
+    this.context = parts.context;
+    this.options = parts.options;
+    this.#identity = parts.identity;
+    this.location = parts.metadata.location(parts.identity);
+    parts.content.identify(parts.mount, parts.identity);
+    const root = rootOf(parts.context.index);
+    this.table = new InodeTable(root, inodeNumberOf(`${parts.identity}\0`), (slot) => this.#freed(slot));
+    this.#directoryKeys.set(ROOT_SLOT, '');
+    if (this.metadata.entry(this.location, ABOVE_ROOT, ROOT_NAME) === undefined) this.#makeRoot();
+  }
+
+  // Node ids and names.
+
+  /** ESTALE: the kernel holds a node that is gone here. */
+  slotOf(node: NodeId): Slot {
+    const slot = this.table.find(node);
+    if (slot === NONE) throw new MirageError(`no node ${node}`, { errno: 'ESTALE' });
+    return slot;
+  }
+
+  /** Key of a directory; ENOENT for one that was removed. */
+  directoryKey(slot: Slot): string {
+    const known = this.#directoryKeys.get(slot);
+    if (known !== undefined) return known;
+    const parent = this.table.parent(slot);
+    if (parent === NONE) throw new MirageError('the directory was removed', { errno: 'ENOENT' });
+    const key = this.keyOf(parent, this.table.name(slot));
+    this.#directoryKeys.set(slot, key);
+    return key;
+  }
+
+  /** The same, undefined for one that was removed. */
+  directoryKeyIfAny(slot: Slot): string | undefined {
+    return this.table.parent(slot) === NONE ? undefined : this.directoryKey(slot);
+  }
+
+  /** Key of a name in a directory. EINVAL: a spelling of ours that stands for nothing here. */
+  keyOf(parent: Slot, name: ByteString): string {
+    const directory = this.directoryKey(parent);
+    const component = componentOf(name) ?? this.longNames.component(directory, name);
+    if (component === undefined) {
+      throw new MirageError(`${name}: a name with %mirage- stands for a key that a listing has shown`, {
+        errno: 'EINVAL',
+        hint: 'list the directory first; such names cannot be made here',
+      });
+    }
+    return directory === '' ? component : `${directory}/${component}`;
+  }
+
+  /** Directory and name of the row that describes a node (its first name). */
+  record(slot: Slot): EntryRecord | undefined {
+    if (slot === ROOT_SLOT) return this.metadata.entry(this.location, ABOVE_ROOT, ROOT_NAME);
+    const parent = this.table.parent(slot);
+    return parent === NONE ? undefined : this.entry(parent, this.table.name(slot));
+  }
+
+  entry(parent: Slot, name: ByteString): EntryRecord | undefined {
+    return this.metadata.entry(this.location, this.directoryKey(parent), name);
+  }
+
+  put(parent: Slot, record: NewEntryRecord): void {
+    this.metadata.put(this.location, this.directoryKey(parent), record);
+  }
+
+  /** The store has no such name, as of now. */
+  putAbsent(parent: Slot, name: ByteString): void {
+    this.put(parent, absentRecord(name, this.now()));
+  }
+
+  now(): number {
+    return this.context.clock.wall();
+  }
+
+  /** Nanoseconds that something seen at `seenAt` may still be believed; 0: ask again. */
+  validFor(seenAt: number): number {
+    const { ttl, freshness } = this.options;
+    if (freshness === 'offline') return ttl * NANOSECONDS;
+    const left = Math.min(ttl, seenAt + ttl - this.now());
+    return left > 0 ? Math.floor(left * NANOSECONDS) : 0;
+  }
+  get fullyValid(): number {
+    return this.options.ttl * NANOSECONDS;
+  }
+
+  // From what is known to nodes.
+
+  /**
+   * The node of a name as `record` describes it. A new node id when the kind of file is another, or when handles hold another
+   * version: pages of two versions never mix.
+   */
+  enter(parent: Slot, name: ByteString, record: EntryRecord | NewEntryRecord): Slot {
+    const mode = modeOf(record.kind === 'directory' ? 'directory' : 'file', record.attributes, this.context);
+    const known = this.table.child(parent, name);
+    let ino = record.ino;
+    if (known !== NONE) {
+      if (this.table.type(known) === (mode & S_IFMT) && !this.#holdsAnother(known, parent, name, record))
+        return known;
+      ino ??= this.table.ino(known);
+      this.supersede(known);
+    }
+    const group = record.attributes?.linkGroup;
+    const linked = group === undefined ? undefined : this.#groupSlots.get(group);
+    if (linked !== undefined && this.table.type(linked) === (mode & S_IFMT)) {
+      this.table.addName(linked, parent, name);
+      this.#inUse.get(linked)?.setBase(parent, name, record.validator);
+      return linked;
+    }
+    const slot = this.table.add(parent, name, ino ?? this.#inodeNumber(parent, name, group), mode);
+    if (group !== undefined) this.joinGroup(slot, group);
+    return slot;
+  }
+
+  /** Handles of another version are open on the node of this name. */
+  #holdsAnother(slot: Slot, parent: Slot, name: ByteString, record: EntryRecord | NewEntryRecord): boolean {
+    const inode = this.#inUse.get(slot);
+    return (
+      inode !== undefined &&
+      inode.kind === 'file' &&
+      inode.handles > 0 &&
+      !inode.holdsTruth &&
+      !inode.turn.busy &&
+      inode.base(parent, name) !== record.validator
+    );
+  }
+
+  /** The node loses its names to another version; its handles keep what they have. */
+  supersede(slot: Slot): void {
+    const inode = this.#inUse.get(slot);
+    if (inode !== undefined) inode.superseded = true;
+    this.table.pin(slot);
+    for (const { parent, name } of this.table.names(slot)) this.table.removeName(slot, parent, name);
+    this.#leaveGroup(slot);
+    this.table.unpin(slot);
+  }
+
+  /** The inode number of a name that is shown without becoming a node. */
+  inodeNumber(parent: Slot, record: EntryRecord): number {
+    const slot = this.table.child(parent, record.name);
+    if (slot !== NONE) return this.table.ino(slot);
+    return record.ino ?? this.#inodeNumber(parent, record.name, record.attributes?.linkGroup);
+  }
+
+  #inodeNumber(parent: Slot, name: ByteString, group: string | undefined): number {
+    const own = group === undefined ? undefined : inodeNumberOfGroup(group);
+    return own ?? inodeNumberOf(`${this.#identity}\0${this.keyOf(parent, name)}`);
+  }
+
+  joinGroup(slot: Slot, group: string): void {
+    this.#groupSlots.set(group, slot);
+    this.#slotGroups.set(slot, group);
+  }
+  #leaveGroup(slot: Slot): void {
+    const group = this.#slotGroups.get(slot);
+    if (group === undefined) return;
+    this.#slotGroups.delete(slot);
+    if (this.#groupSlots.get(group) === slot) this.#groupSlots.delete(group);
+  }
+
+  /** Fills what `stat` shows of a node. False: nothing is known (any more). */
+  fill(slot: Slot, attributes: Attributes): boolean {
+    const inode = this.#inUse.get(slot);
+    if (inode !== undefined) {
+      copyAttributes(attributes, inode.attributes);
+      return true;
+    }
+    const record = this.record(slot);
+    if (record === undefined || record.kind === 'absent') return false;
+    fillFrom(attributes, record, this.table.ino(slot), this.linkCount(record), this.context);
+    return true;
+  }
+
+  linkCount(record: EntryRecord | NewEntryRecord): number {
+    if (record.kind === 'directory') return 2;
+    const group = record.attributes?.linkGroup;
+    return group === undefined ? 1 : Math.max(1, this.metadata.linkNames(this.location, group).length);
+  }
+
+  /** Fills an entry and counts the lookup. */
+  answer(slot: Slot, valid: number, reply: EntryReply, scratch: Attributes): void {
+    this.fill(slot, scratch);
+    reply.nodeId = this.table.id(slot);
+    reply.entryValid = valid;
+    reply.attributesValid = valid;
+    reply.attributes = scratch;
+    this.table.remember(slot);
+  }
+
+  /** The same for something that was just made here. */
+  made(slot: Slot): EntryAnswer {
+    const attributes = new Attributes();
+    this.fill(slot, attributes);
+    this.table.remember(slot);
+    const valid = this.fullyValid;
+    return { nodeId: this.table.id(slot), entryValid: valid, attributesValid: valid, attributes };
+  }
+
+  // Nodes in use.
+
+  inUse(slot: Slot): Inode | undefined {
+    return this.#inUse.get(slot);
+  }
+  allInUse(): IterableIterator<Inode> {
+    return this.#inUse.values();
+  }
+
+  /** The inode of a node, from its row where it is not in use yet. */
+  use(slot: Slot): Inode {
+    const known = this.#inUse.get(slot);
+    if (known !== undefined) return known;
+    const record = this.record(slot);
+    if (record === undefined || record.kind === 'absent') {
+      throw new MirageError('the name is gone', { errno: 'ESTALE' });
+    }
+    const inode = new Inode(slot, record.kind);
+    fillFrom(inode.attributes, record, this.table.ino(slot), this.linkCount(record), this.context);
+    inode.xattrs = { ...record.attributes?.xattrs };
+    inode.linkGroup = record.attributes?.linkGroup;
+    inode.storeModified = { seconds: record.modifiedSeconds, nanoseconds: record.modifiedNanoseconds };
+    for (const { parent, name } of this.table.names(slot)) {
+      inode.setBase(parent, name, slot === ROOT_SLOT ? undefined : this.entry(parent, name)?.validator);
+    }
+    this.#adopt(inode);
+    return inode;
+  }
+
+  /** A node that was not there before, as `attributes` say; without a name where `parent` is NONE. */
+  make(parent: Slot, name: ByteString, fill: (attributes: Attributes) => void): Inode {
+    const attributes = new Attributes();
+    fill(attributes);
+    attributes.ino = newInodeNumber();
+    const before = parent === NONE ? NONE : this.table.child(parent, name);
+    if (before !== NONE) this.supersede(before);
+    const slot = this.table.add(parent, name, attributes.ino, attributes.mode);
+    const inode = new Inode(slot, (attributes.mode & S_IFMT) === S_IFDIR ? 'directory' : 'file');
+    copyAttributes(inode.attributes, attributes);
+    this.#adopt(inode);
+    return inode;
+  }
+
+  /** Owner and times of something new; a directory with sgid hands its group down. */
+  own(attributes: Attributes, call: Call, parent: Slot): void {
+    const at = timestamp(this.now());
+    const above = new Attributes();
+    const inherits = parent !== NONE && this.fill(parent, above) && (above.mode & S_ISGID) !== 0;
+    attributes.uid = call.uid;
+    attributes.gid = inherits ? above.gid : call.gid;
+    if (inherits && (attributes.mode & S_IFMT) === S_IFDIR) attributes.mode |= S_ISGID;
+    touchModified(attributes, at);
+    attributes.accessedSeconds = at.seconds;
+    attributes.accessedNanoseconds = at.nanoseconds;
+  }
+
+  #adopt(inode: Inode): void {
+    this.#inUse.set(inode.slot, inode);
+    this.table.pin(inode.slot);
+    if (inode.linkGroup !== undefined) this.joinGroup(inode.slot, inode.linkGroup);
+  }
+
+  /** Ends the use of an inode that nothing needs any more. */
+  unuse(inode: Inode): void {
+    if (!inode.idle || this.#inUse.get(inode.slot) !== inode) return;
+    inode.clean?.release();
+    inode.clean = undefined;
+    this.#inUse.delete(inode.slot);
+    this.table.unpin(inode.slot);
+  }
+
+  /** Writes what is known of an inode to its rows; `seen`: the store has confirmed it now. */
+  publish(inode: Inode, seen = false): void {
+    if (inode.superseded) return;
+    if (inode.slot === ROOT_SLOT) {
+      this.metadata.put(this.location, ABOVE_ROOT, this.#recordOf(inode, ROOT_NAME, undefined, this.now()));
+      return;
+    }
+    for (const { parent, name } of this.table.names(inode.slot)) {
+      const seenAt = seen ? this.now() : (this.entry(parent, name)?.seenAt ?? this.now());
+      this.put(parent, this.#recordOf(inode, name, inode.base(parent, name), seenAt));
+    }
+  }
+
+  #recordOf(
+    inode: Inode,
+    name: ByteString,
+    validator: Validator | undefined,
+    seenAt: number,
+  ): NewEntryRecord {
+    return {
+      name,
+      kind: inode.kind,
+      size: inode.kind === 'directory' ? 0 : inode.attributes.size,
+      validator,
+      modifiedSeconds: inode.storeModified.seconds,
+      modifiedNanoseconds: inode.storeModified.nanoseconds,
+      attributes: this.stored(inode),
+      ino: inode.attributes.ino,
+      seenAt,
+    };
+  }
+
+  stored(inode: Inode, writer?: string): StoredAttributes {
+    return storedOf(inode.attributes, { xattrs: inode.xattrs, linkGroup: inode.linkGroup, writer });
+  }
+
+  /** The same bytes have another version or key now: what is cached of them goes on under it. */
+  async relabel(inode: Inode, { parent, name }: Name): Promise<void> {
+    const validator = inode.base(parent, name);
+    const from = inode.clean;
+    if (validator === undefined || from === undefined || inode.staged !== undefined) return;
+    const version = { mount: this.mount, key: this.keyOf(parent, name), validator, size: from.version.size };
+    if (version.key === from.version.key && validator === from.version.validator) return;
+    let file: CleanFile;
+    if (from.complete && version.size <= RELABEL_LIMIT) {
+      const copy = this.content.stage({ file: from, size: version.size });
+      await copy.ensureAll(NEVER);
+      file = copy.settle(version);
+    } else file = this.content.acquire(version);
+    if (inode.clean !== from) {
+      file.release();
+      return;
+    }
+    inode.clean = file;
+    from.release();
+    this.table.setVersion(inode.slot, versionHash(validator));
+  }
+
+  /** A directory on the move has taken an object along, which may be another version by that. */
+  moved(key: string, validator: Validator | undefined): void {
+    const slash = key.lastIndexOf('/');
+    const directory = key.slice(0, Math.max(0, slash));
+    for (const name of [nameOf(key.slice(slash + 1)), nameOfFileBesideDirectory(key.slice(slash + 1))]) {
+      const record = this.metadata.entry(this.location, directory, name);
+      if (record?.kind !== 'file' || record.validator === validator) continue;
+      const { position: _, ...rest } = record;
+      this.metadata.put(this.location, directory, { ...rest, validator });
+    }
+  }
+
+  /** A name in the directory was made or removed here: its times say so (in the metadata store; not worth a write to the store). */
+  touchDirectory(slot: Slot): void {
+    const at = timestamp(this.now());
+    const inode = this.#inUse.get(slot);
+    if (inode !== undefined) {
+      touchModified(inode.attributes, at);
+      this.publish(inode);
+      return;
+    }
+    const record = this.record(slot);
+    if (record === undefined || record.kind !== 'directory') return;
+    const { position: _, ...rest } = record;
+    const touched: NewEntryRecord = {
+      ...rest,
+      modifiedSeconds: at.seconds,
+      modifiedNanoseconds: at.nanoseconds,
+      attributes: record.attributes && { ...record.attributes, modified: at, changed: at },
+    };
+    if (slot === ROOT_SLOT) this.metadata.put(this.location, ABOVE_ROOT, touched);
+    else this.put(this.table.parent(slot), touched);
+  }
+
+  touchChanged(inode: Inode): void {
+    touchChanged(inode.attributes, timestamp(this.now()));
+  }
+
+  /** A directory got another key: every key below is computed anew. */
+  directoryMoved(): void {
+    this.#directoryKeys.clear();
+    this.#directoryKeys.set(ROOT_SLOT, '');
+  }
+
+  /** Whether the kernel's pages are of the version that the node has now; remembers that version. */
+  sameVersion(slot: Slot, validator: Validator | undefined): boolean {
+    const version = versionHash(validator);
+    const same = this.table.version(slot) === version;
+    this.table.setVersion(slot, version);
+    return same;
+  }
+
+  /** Lets go of the cache files of what is still in use. */
+  close(): void {
+    for (const inode of this.#inUse.values()) inode.clean?.release();
+    this.#inUse.clear();
+  }
+
+  #freed(slot: Slot): void {
+    this.#directoryKeys.delete(slot);
+    this.#leaveGroup(slot);
+  }
+
+  #makeRoot(): void {
+    const at = timestamp(this.now());
+    const { uid, gid } = this.context;
+    this.metadata.put(this.location, ABOVE_ROOT, {
+      name: ROOT_NAME,
+      kind: 'directory',
+      size: 0,
+      validator: undefined,
+      modifiedSeconds: at.seconds,
+      modifiedNanoseconds: at.nanoseconds,
+      attributes: { mode: S_IFDIR | 0o755, uid, gid, modified: at, changed: at, accessed: at },
+      ino: this.table.ino(ROOT_SLOT),
+      seenAt: this.now(),
+    });
+  }
+}
+
+export function absentRecord(name: ByteString, seenAt: number): NewEntryRecord {
+  return {
+    name,
+    kind: 'absent',
+    size: 0,
+    validator: undefined,
+    modifiedSeconds: 0,
+    modifiedNanoseconds: 0,
+    attributes: undefined,
+    ino: undefined,
+    seenAt,
+  };
+}
+
+/**
+ * What the store says of a name, completed by what is known already: a listing has no attributes and never the marker of a
+ * directory, an inode number never changes with the content, and the times of a directory are kept here.
+ */
+export function recordOf(
+  info: ObjectInfo,
+  name: ByteString,
+  previous: EntryRecord | undefined,
+  seenAt: number,
+): NewEntryRecord {
+  const before = previous?.kind === info.kind ? previous : undefined;
+  const directory = info.kind === 'directory';
+  const same = before !== undefined && (directory || before.validator === info.validator);
+  const known = same ? before.attributes : undefined;
+  const keepsTimes = directory && before !== undefined;
+  return {
+    name,
+    kind: info.kind,
+    size: directory ? 0 : (info.size ?? before?.size ?? 0),
+    validator: info.validator ?? (directory ? before?.validator : undefined),
+    modifiedSeconds: keepsTimes ? before.modifiedSeconds : info.modified.seconds,
+    modifiedNanoseconds: keepsTimes ? before.modifiedNanoseconds : info.modified.nanoseconds,
+    attributes:
+      info.attributes === undefined
+        ? known
+        : directory && known?.modified !== undefined
+          ? { ...info.attributes, modified: known.modified, changed: known.changed ?? known.modified }
+          : info.attributes,
+    ino: before?.ino,
+    seenAt,
+  };
+}
+
+/** A link group starts with its inode number, so that every host shows the same. */
+export const newLinkGroup = (ino: number): string =>
+  `${ino.toString(16).padStart(13, '0')}-${newInodeNumber().toString(36)}`;
+
+function inodeNumberOfGroup(group: string): number | undefined {
+  const ino = Number.parseInt(group.slice(0, 13), 16);
+  return Number.isSafeInteger(ino) && group[13] === '-' ? ino : undefined;
+}
+
+function copyAttributes(to: Attributes, from: Attributes): void {
+  to.ino = from.ino;
+  to.size = from.size;
+  to.blocks = from.blocks;
+  to.mode = from.mode;
+  to.nlink = from.nlink;
+  to.uid = from.uid;
+  to.gid = from.gid;
+  to.rdev = from.rdev;
+  to.blockSize = from.blockSize;
+  to.accessedSeconds = from.accessedSeconds;
+  to.accessedNanoseconds = from.accessedNanoseconds;
+  to.modifiedSeconds = from.modifiedSeconds;
+  to.modifiedNanoseconds = from.modifiedNanoseconds;
+  to.changedSeconds = from.changedSeconds;
+  to.changedNanoseconds = from.changedNanoseconds;
+}

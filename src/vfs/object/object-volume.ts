@@ -1,0 +1,236 @@
+import { readSync } from 'node:fs';
+import { MirageError } from '../../errors/mirage-error.js';
+import type { Attributes } from '../attributes.js';
+import type {
+  Answer,
+  AttributeChange,
+  AttributesReply,
+  ByteString,
+  Call,
+  CreateAnswer,
+  DirectorySink,
+  EntryAnswer,
+  EntryReply,
+  ExtendedAttributeReply,
+  FileSystemUsage,
+  Handle,
+  NodeId,
+  OpenMode,
+  OpenReply,
+  ReadReply,
+  Reply,
+  WriteSource,
+} from '../operations.js';
+import type { Volume } from '../volume.js';
+import { AttributeChanges } from './change-attributes.js';
+import { Commits } from './commit.js';
+import { Directories } from './directory.js';
+import { Entries } from './entries.js';
+import { NONE, type Slot } from './inode-table.js';
+import { Links } from './links.js';
+import { Nodes, type ObjectVolumeParts } from './nodes.js';
+import { OpenFiles } from './open-files.js';
+import { Moves } from './rename.js';
+import { TreeMoves } from './rename-tree.js';
+
+const BLOCK = 4096;
+/** What a store without a limit shows, bytes: 1 PiB. */
+const BOUNDLESS = 2 ** 50;
+const BOUNDLESS_FILES = 2 ** 40;
+
+/** POSIX files over an object store: the names of one mount, each operation in the module that knows it. */
+export class ObjectVolume implements Volume {
+  readonly #nodes: Nodes;
+  readonly #directories: Directories;
+  readonly #commits: Commits;
+  readonly #files: OpenFiles;
+  readonly #entries: Entries;
+  readonly #moves: Moves;
+  readonly #links: Links;
+  readonly #attributes: AttributeChanges;
+
+  constructor(parts: ObjectVolumeParts) {
+    const nodes = new Nodes(parts);
+    this.#nodes = nodes;
+    this.#directories = new Directories(nodes);
+    this.#commits = new Commits(nodes);
+    this.#files = new OpenFiles(nodes, this.#directories, this.#commits);
+    this.#entries = new Entries(nodes, this.#directories, this.#commits, this.#files);
+    const trees = new TreeMoves(nodes, this.#commits, this.#entries);
+    this.#moves = new Moves(nodes, this.#directories, this.#commits, this.#files, this.#entries, trees);
+    this.#links = new Links(nodes, this.#commits, this.#moves);
+    this.#attributes = new AttributeChanges(nodes, this.#commits, this.#files);
+  }
+
+  lookup(_call: Call, parent: NodeId, name: ByteString, reply: EntryReply): Answer<void> {
+    return this.#directories.lookup(this.#slot(parent), name, reply);
+  }
+  getattr(_call: Call, node: NodeId, _handle: Handle | undefined, reply: AttributesReply): Answer<void> {
+    return this.#directories.getattr(this.#slot(node), reply);
+  }
+  forget(node: NodeId, count: number): void {
+    this.#nodes.table.forget(node, count);
+  }
+
+  open(_call: Call, node: NodeId, mode: OpenMode, reply: OpenReply): Answer<void> {
+    return this.#files.open(this.#slot(node), mode, reply);
+  }
+  read(
+    call: Call,
+    _node: NodeId,
+    handle: Handle,
+    offset: number,
+    size: number,
+    reply: ReadReply,
+  ): Answer<void> {
+    return this.#files.read(call, handle, offset, size, reply);
+  }
+  write(call: Call, _node: NodeId, handle: Handle, offset: number, source: WriteSource): Answer<number> {
+    return this.#files.write(call, handle, offset, source);
+  }
+  flush(_call: Call, _node: NodeId, handle: Handle, _reply: Reply): Answer<void> {
+    return this.#files.flush(handle);
+  }
+  fsync(_call: Call, _node: NodeId, handle: Handle, _dataOnly: boolean): Promise<void> {
+    return this.#files.fsync(handle);
+  }
+  release(_call: Call, _node: NodeId, handle: Handle): void {
+    this.#files.release(handle);
+  }
+  create(call: Call, parent: NodeId, name: ByteString, mode: number, open: OpenMode): CreateAnswer {
+    return this.#files.create(call, this.#slot(parent), name, mode, open);
+  }
+  temporary(call: Call, parent: NodeId, mode: number, open: OpenMode): CreateAnswer {
+    return this.#files.temporary(call, this.#slot(parent), mode, open);
+  }
+  lseek(_call: Call, _node: NodeId, handle: Handle, offset: number, whence: number): number {
+    return this.#files.lseek(handle, offset, whence);
+  }
+  fallocate(
+    call: Call,
+    _node: NodeId,
+    handle: Handle,
+    mode: number,
+    offset: number,
+    length: number,
+  ): Promise<void> {
+    return this.#files.allocate(call, handle, mode, offset, length);
+  }
+  copyFileRange(
+    call: Call,
+    from: { node: NodeId; handle: Handle; offset: number },
+    to: { node: NodeId; handle: Handle; offset: number },
+    length: number,
+  ): Promise<number> {
+    return this.#files.copyRange(call, from, to, length);
+  }
+
+  opendir(_call: Call, _node: NodeId, reply: OpenReply): void {
+    reply.handle = this.#directories.opendir();
+  }
+  readdir(_call: Call, node: NodeId, handle: Handle, cookie: number, sink: DirectorySink): Answer<void> {
+    return this.#directories.readdir(this.#slot(node), handle, cookie, sink);
+  }
+  releasedir(_call: Call, _node: NodeId, handle: Handle): void {
+    this.#directories.releasedir(handle);
+  }
+  /** Names are on the store when the call that made them is answered. */
+  fsyncdir(): void {}
+
+  async setattr(
+    call: Call,
+    node: NodeId,
+    change: AttributeChange,
+  ): Promise<{ attributes: Attributes; attributesValid: number }> {
+    const attributes = await this.#attributes.setattr(call, this.#slot(node), change);
+    return { attributes, attributesValid: this.#nodes.fullyValid };
+  }
+  getxattr(_call: Call, node: NodeId, name: ByteString, reply: ExtendedAttributeReply): void {
+    this.#attributes.getxattr(this.#slot(node), name, reply);
+  }
+  listxattr(_call: Call, node: NodeId): ByteString[] {
+    return this.#attributes.listxattr(this.#slot(node));
+  }
+  setxattr(_call: Call, node: NodeId, name: ByteString, value: Uint8Array, flags: number): void {
+    this.#attributes.setxattr(this.#slot(node), name, value, flags);
+  }
+  removexattr(_call: Call, node: NodeId, name: ByteString): void {
+    this.#attributes.removexattr(this.#slot(node), name);
+  }
+
+  async readlink(_call: Call, node: NodeId): Promise<ByteString> {
+    const inode = this.#nodes.use(this.#slot(node));
+    try {
+      const { fd, size } = await this.#files.wholeFile(inode);
+      const target = Buffer.alloc(size);
+      readSync(fd, target, 0, size, 0);
+      return target.toString('latin1');
+    } finally {
+      this.#commits.rest(inode);
+    }
+  }
+  mknod(call: Call, parent: NodeId, name: ByteString, mode: number, rdev: number): Promise<EntryAnswer> {
+    return this.#entries.mknod(call, this.#slot(parent), name, mode, rdev);
+  }
+  mkdir(call: Call, parent: NodeId, name: ByteString, mode: number): Promise<EntryAnswer> {
+    return this.#entries.mkdir(call, this.#slot(parent), name, mode);
+  }
+  symlink(call: Call, parent: NodeId, name: ByteString, target: ByteString): Promise<EntryAnswer> {
+    return this.#entries.symlink(call, this.#slot(parent), name, target);
+  }
+  link(_call: Call, node: NodeId, parent: NodeId, name: ByteString): Promise<EntryAnswer> {
+    return this.#links.link(this.#slot(node), this.#slot(parent), name);
+  }
+  unlink(_call: Call, parent: NodeId, name: ByteString): Promise<void> {
+    return this.#entries.unlink(this.#slot(parent), name);
+  }
+  rmdir(_call: Call, parent: NodeId, name: ByteString): Promise<void> {
+    return this.#entries.rmdir(this.#slot(parent), name);
+  }
+  rename(
+    _call: Call,
+    parent: NodeId,
+    name: ByteString,
+    newParent: NodeId,
+    newName: ByteString,
+    flags: number,
+  ): Promise<void> {
+    const to = { parent: this.#slot(newParent), name: newName };
+    return this.#moves.rename({ parent: this.#slot(parent), name }, to, flags);
+  }
+
+  async statfs(): Promise<FileSystemUsage> {
+    const { port, mount } = this.#nodes;
+    const usage = port.features(mount).usage ? await port.usage(mount) : {};
+    const total = usage.total ?? BOUNDLESS;
+    const free = usage.free ?? total;
+    const files = usage.entries ?? BOUNDLESS_FILES;
+    return {
+      blockSize: BLOCK,
+      blocks: Math.floor(total / BLOCK),
+      blocksFree: Math.floor(free / BLOCK),
+      blocksAvailable: Math.floor(free / BLOCK),
+      files,
+      filesFree: usage.freeEntries ?? files,
+      nameLength: 255,
+    };
+  }
+
+  async drain(): Promise<void> {
+    await this.#commits.drain();
+    await this.#nodes.metadata.settled();
+  }
+  pending(): readonly string[] {
+    return this.#commits.pending();
+  }
+  async close(): Promise<void> {
+    this.#commits.stop();
+    this.#nodes.close();
+  }
+
+  #slot(node: NodeId): Slot {
+    const slot = this.#nodes.table.find(node);
+    if (slot === NONE) throw new MirageError(`no node ${node}`, { errno: 'ESTALE' });
+    return slot;
+  }
+}

@@ -1,0 +1,422 @@
+/** Files in use: opening, reading and writing. All handles of a node share its one clean or staged file. */
+import { constants } from 'node:fs';
+import type { ReadCursor, StagedFile } from '../../content/contract.js';
+import { errno } from '../../errors/errno.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import { localFiles } from '../../native/local-files.js';
+import { type Attributes, S_IFREG } from '../attributes.js';
+import {
+  type Answer,
+  type ByteString,
+  type Call,
+  type CreateAnswer,
+  type Handle,
+  type OpenMode,
+  OpenReply,
+  type ReadReply,
+  type WriteSource,
+} from '../operations.js';
+import { allowedMode, setSize, timestamp, touchModified } from './attributes-of.js';
+import type { Commits } from './commit.js';
+import type { Directories } from './directory.js';
+import type { Inode } from './inode.js';
+import { NONE, type Slot } from './inode-table.js';
+import type { Nodes } from './nodes.js';
+
+const { O_RDONLY, O_WRONLY, O_TRUNC, O_APPEND, O_DIRECT } = constants;
+const O_ACCMODE = 3;
+const SEEK_DATA = 3;
+/** Bytes copied in one go: a system call on the thread that answers everybody. */
+const COPY_AT_ONCE = 8 * 1024 * 1024;
+/** An unlinked file of up to so many bytes is fetched wholly for the handles that still read it. */
+const HYDRATE_LIMIT = 1024 * 1024 * 1024;
+const NO_BYTES = new Uint8Array(0);
+
+interface OpenFile {
+  readonly inode: Inode;
+  readonly writable: boolean;
+  readonly append: boolean;
+  readonly cursor: ReadCursor;
+}
+
+export class OpenFiles {
+  readonly #nodes: Nodes;
+  readonly #directories: Directories;
+  readonly #commits: Commits;
+  readonly #open = new Map<Handle, OpenFile>();
+  #nextHandle: Handle = 1;
+
+  constructor(nodes: Nodes, directories: Directories, commits: Commits) {
+    this.#nodes = nodes;
+    this.#directories = directories;
+    this.#commits = commits;
+  }
+
+  get(handle: Handle): OpenFile {
+    const file = this.#open.get(handle);
+    if (file === undefined) throw new MirageError(`no open file ${handle}`, { errno: 'EBADF' });
+    return file;
+  }
+
+  // Opening.
+
+  open(slot: Slot, mode: OpenMode, reply: OpenReply): Answer<void> {
+    const nodes = this.#nodes;
+    const inode = nodes.inUse(slot);
+    const revalidates =
+      (mode.flags & (O_TRUNC | O_DIRECT)) !== 0 ||
+      (mode.flags & O_ACCMODE) !== O_RDONLY ||
+      nodes.options.freshness === 'open';
+    if (inode?.failure !== undefined) {
+      const { failure } = inode;
+      inode.failure = undefined;
+      throw failure;
+    }
+    if (nodes.table.parent(slot) === NONE || inode?.holdsTruth === true) {
+      if (inode === undefined) throw new MirageError('the file is gone', { errno: 'ESTALE' });
+      if (!inode.superseded) return this.#truncateAndOpen(inode, mode, reply);
+    }
+    if (!revalidates) {
+      const record = nodes.record(slot);
+      const fresh =
+        record !== undefined && nodes.validFor(record.seenAt) > 0 && record.attributes !== undefined;
+      if (fresh) return this.#openKnown(slot, mode, reply);
+    }
+    return this.#openSlowly(slot, mode, reply);
+  }
+
+  #openKnown(slot: Slot, mode: OpenMode, reply: OpenReply): Answer<void> {
+    const nodes = this.#nodes;
+    const record = nodes.record(slot);
+    const parent = nodes.table.parent(slot);
+    // ESTALE makes the kernel look the name up again, and it finds what is there now.
+    if (
+      record === undefined ||
+      record.kind === 'absent' ||
+      nodes.enter(parent, record.name, record) !== slot
+    ) {
+      throw new MirageError('another version of the file has come', { errno: 'ESTALE' });
+    }
+    const known = nodes.inUse(slot);
+    if (known !== undefined && known.handles === 0 && !known.holdsTruth) nodes.unuse(known);
+    return this.#truncateAndOpen(nodes.use(slot), mode, reply);
+  }
+
+  async #openSlowly(slot: Slot, mode: OpenMode, reply: OpenReply): Promise<void> {
+    const { table, options } = this.#nodes;
+    const parent = table.parent(slot);
+    const name = table.name(slot);
+    table.pin(slot);
+    try {
+      const asked = this.#directories.askStore(parent, name);
+      if ((mode.flags & O_TRUNC) !== 0 && this.#nodes.record(slot)?.attributes !== undefined) {
+        // Whatever is there now is what gets replaced: no need to wait for its version before the commit.
+        const inode = this.#nodes.use(slot);
+        if (!inode.superseded && inode.handles === 0) {
+          inode.revalidation = asked.then(() => {
+            inode.setBase(parent, name, this.#nodes.entry(parent, name)?.validator);
+          });
+          inode.revalidation.catch(() => undefined);
+          return await this.#truncateAndOpen(inode, mode, reply);
+        }
+      }
+      await asked.catch((error: unknown) => {
+        if (options.freshness !== 'offline') throw error;
+      });
+      return await this.#openKnown(slot, mode, reply);
+    } finally {
+      table.unpin(slot);
+    }
+  }
+
+  #truncateAndOpen(inode: Inode, mode: OpenMode, reply: OpenReply): Answer<void> {
+    if ((mode.flags & O_TRUNC) === 0) {
+      this.#opened(inode, mode, reply);
+      return undefined;
+    }
+    this.#opened(inode, mode, reply);
+    if (mode.killPrivileges === true) clearPrivileges(inode);
+    const truncated = this.#truncate(inode, 0, NEVER);
+    return truncated?.catch((error: unknown) => {
+      this.#close(reply.handle);
+      throw error;
+    });
+  }
+
+  #opened(inode: Inode, mode: OpenMode, reply: OpenReply): void {
+    const writable = (mode.flags & O_ACCMODE) !== O_RDONLY;
+    inode.handles++;
+    if (writable) inode.writers++;
+    reply.handle = this.#nextHandle++;
+    this.#open.set(reply.handle, {
+      inode,
+      writable,
+      append: (mode.flags & O_APPEND) !== 0,
+      cursor: this.#nodes.content.newCursor(),
+    });
+    const [name] = this.#nodes.table.names(inode.slot);
+    reply.keepCache =
+      name !== undefined && this.#nodes.sameVersion(inode.slot, inode.base(name.parent, name.name));
+    reply.noFlush = !writable;
+  }
+
+  create(call: Call, parent: Slot, name: ByteString, mode: number, open: OpenMode): CreateAnswer {
+    const nodes = this.#nodes;
+    // Refuses a name that is no key before anything is made.
+    nodes.keyOf(parent, name);
+    const inode = this.#make(call, parent, mode, (fill) => nodes.make(parent, name, fill));
+    nodes.publish(inode, true);
+    nodes.touchDirectory(parent);
+    return this.#made(inode, open);
+  }
+
+  temporary(call: Call, parent: Slot, mode: number, open: OpenMode): CreateAnswer {
+    const inode = this.#make(call, parent, mode, (fill) => this.#nodes.make(NONE, '', fill));
+    inode.attributes.nlink = 0;
+    return this.#made(inode, open);
+  }
+
+  #make(
+    call: Call,
+    parent: Slot,
+    mode: number,
+    make: (fill: (attributes: Attributes) => void) => Inode,
+  ): Inode {
+    const nodes = this.#nodes;
+    const inode = make((attributes) => {
+      attributes.mode = allowedMode(S_IFREG | (mode & 0o7777), nodes.context);
+      nodes.own(attributes, call, parent);
+    });
+    inode.staged = nodes.content.stage();
+    inode.mustCommit = true;
+    return inode;
+  }
+
+  #made(inode: Inode, mode: OpenMode): CreateAnswer {
+    const open = new OpenReply();
+    this.#opened(inode, mode, open);
+    return { entry: this.#nodes.made(inode.slot), open };
+  }
+
+  // Reading.
+
+  read(call: Call, handle: Handle, offset: number, size: number, reply: ReadReply): Answer<void> {
+    const { inode, cursor } = this.get(handle);
+    if (inode.lost) throw lostError();
+    const file = inode.staged ?? inode.clean ?? this.#clean(inode);
+    const length = Math.min(size, this.#size(inode) - offset);
+    if (length <= 0) {
+      reply.length = 0;
+      reply.bytes = NO_BYTES;
+      return undefined;
+    }
+    const complete = 'complete' in file && file.complete;
+    const waiting = complete ? undefined : file.ensure(offset, length, cursor, call.signal);
+    // What was there may have been truncated or committed meanwhile: look again.
+    if (waiting !== undefined) return waiting.then(() => this.read(call, handle, offset, size, reply));
+    reply.fd = file.fd;
+    reply.position = offset;
+    reply.length = length;
+    return undefined;
+  }
+
+  #size(inode: Inode): number {
+    return inode.staged?.size ?? inode.clean?.version.size ?? inode.attributes.size;
+  }
+
+  #clean(inode: Inode) {
+    const nodes = this.#nodes;
+    const [name] = nodes.table.names(inode.slot);
+    const validator = name === undefined ? undefined : inode.base(name.parent, name.name);
+    if (name === undefined || validator === undefined) throw lostError();
+    inode.clean ??= nodes.content.acquire({
+      mount: nodes.mount,
+      key: nodes.keyOf(name.parent, name.name),
+      validator,
+      size: inode.attributes.size,
+    });
+    return inode.clean;
+  }
+
+  /** Makes handles that are open independent of the store, for their name is about to go. */
+  async hydrate(inode: Inode): Promise<void> {
+    if (inode.kind !== 'file' || inode.handles === 0 || inode.attributes.size > HYDRATE_LIMIT) return;
+    const file = inode.staged ?? this.#clean(inode);
+    await file.ensureAll(NEVER);
+  }
+
+  /** Another object's whole content as a file, for moving it: what is cached where it is. */
+  async wholeFile(inode: Inode): Promise<{ fd: number; size: number }> {
+    const file = this.#clean(inode);
+    await file.ensureAll(NEVER);
+    return { fd: file.fd, size: file.version.size };
+  }
+
+  // Writing.
+
+  write(call: Call, handle: Handle, offset: number, source: WriteSource): Answer<number> {
+    const file = this.get(handle);
+    const { inode } = file;
+    if (inode.superseded) throw lostError();
+    const staged = inode.staged ?? this.#stage(inode);
+    // O_APPEND: the end is where it is now, whatever the kernel believed.
+    const position = file.append ? staged.size : offset;
+    const waiting = staged.prepareWrite(position, source.length, NEVER);
+    if (waiting !== undefined) {
+      const kept = source.retain();
+      return waiting.then(() => this.write(call, handle, offset, kept));
+    }
+    const written = source.writeTo(staged.fd, position);
+    if (written < 0) throw MirageError.system('write', -written);
+    staged.wrote(position, written);
+    if (source.killPrivileges === true) clearPrivileges(inode);
+    this.#changed(inode, staged);
+    return written;
+  }
+
+  #stage(inode: Inode): StagedFile {
+    const { content } = this.#nodes;
+    const { size } = inode.attributes;
+    inode.staged = size === 0 ? content.stage() : content.stage({ file: this.#clean(inode), size });
+    return inode.staged;
+  }
+
+  #changed(inode: Inode, staged: StagedFile): void {
+    setSize(inode.attributes, staged.size);
+    touchModified(inode.attributes, timestamp(this.#nodes.now()));
+  }
+
+  #truncate(inode: Inode, size: number, signal: AbortSignal): undefined | Promise<void> {
+    if (inode.superseded) throw lostError();
+    if (inode.staged === undefined && size === 0) inode.staged = this.#nodes.content.stage();
+    const staged = inode.staged ?? this.#stage(inode);
+    inode.mustCommit = true;
+    const waiting = staged.truncate(size, signal);
+    if (waiting !== undefined) return waiting.then(() => this.#changed(inode, staged));
+    this.#changed(inode, staged);
+    return undefined;
+  }
+
+  /** A size by setattr: with a handle like a write, without one in the store before the answer. */
+  async resize(call: Call, slot: Slot, size: number, handle: Handle | undefined): Promise<Inode> {
+    if (handle !== undefined && this.#open.has(handle)) {
+      const { inode } = this.get(handle);
+      await this.#truncate(inode, size, call.signal);
+      return inode;
+    }
+    const { table } = this.#nodes;
+    const reply = new OpenReply();
+    await this.open(slot, { flags: O_WRONLY | (size === 0 ? O_TRUNC : 0) }, reply);
+    const { inode } = this.get(reply.handle);
+    try {
+      if (size !== 0) await this.#truncate(inode, size, call.signal);
+      await this.#commits.commit(inode);
+    } catch (error) {
+      if (!MirageError.is(error, 'ESTALE')) throw error;
+      throw new MirageError(`${table.name(slot)} was changed by another host`, {
+        errno: 'EBUSY',
+        cause: error,
+      });
+    } finally {
+      this.#close(reply.handle);
+    }
+    return inode;
+  }
+
+  flush(handle: Handle): Answer<void> {
+    const { inode, writable } = this.get(handle);
+    return writable && inode.needsCommit ? this.#commits.commit(inode) : undefined;
+  }
+
+  async fsync(handle: Handle): Promise<void> {
+    const { inode } = this.get(handle);
+    if (inode.lost) throw lostError();
+    if (inode.needsCommit || inode.needsAttributes) await this.#commits.commit(inode);
+    const { failure } = inode;
+    inode.failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  release(handle: Handle): void {
+    this.#close(handle);
+  }
+
+  #close(handle: Handle): void {
+    const { inode, writable } = this.get(handle);
+    this.#open.delete(handle);
+    inode.handles--;
+    if (writable) inode.writers--;
+    if (inode.handles > 0) return;
+    // What a mapping wrote after the last flush.
+    if (inode.needsCommit && this.#nodes.table.parent(inode.slot) !== NONE) {
+      this.#commits.inBackground(
+        inode,
+        this.#commits.commit(inode).then(() => this.#commits.rest(inode)),
+      );
+    } else this.#commits.rest(inode);
+  }
+
+  // Ranges.
+
+  lseek(handle: Handle, offset: number, whence: number): number {
+    const { inode } = this.get(handle);
+    const size = this.#size(inode);
+    if (offset >= size || offset < 0) throw MirageError.system('lseek', errno.ENXIO);
+    if (inode.staged !== undefined) return inode.staged.seek(offset, whence);
+    return whence === SEEK_DATA ? offset : size;
+  }
+
+  async allocate(call: Call, handle: Handle, mode: number, offset: number, length: number): Promise<void> {
+    const { inode, writable } = this.get(handle);
+    if (!writable) throw MirageError.system('fallocate', errno.EBADF);
+    if (inode.superseded) throw lostError();
+    const staged = inode.staged ?? this.#stage(inode);
+    await staged.allocate(mode, offset, length, call.signal);
+    inode.mustCommit = true;
+    this.#changed(inode, staged);
+  }
+
+  async copyRange(
+    call: Call,
+    from: { handle: Handle; offset: number },
+    to: { handle: Handle; offset: number },
+    length: number,
+  ): Promise<number> {
+    const source = this.get(from.handle);
+    const target = this.get(to.handle);
+    if (!target.writable || target.append) throw MirageError.system('copy_file_range', errno.EBADF);
+    if (source.inode.lost || target.inode.superseded) throw lostError();
+    for (;;) {
+      const file = source.inode.staged ?? source.inode.clean ?? this.#clean(source.inode);
+      const bytes = Math.min(length, COPY_AT_ONCE, this.#size(source.inode) - from.offset);
+      if (bytes <= 0) return 0;
+      const staged = target.inode.staged ?? this.#stage(target.inode);
+      const waiting =
+        file.ensure(from.offset, bytes, source.cursor, call.signal) ??
+        staged.prepareWrite(to.offset, bytes, call.signal);
+      if (waiting !== undefined) {
+        await waiting;
+        continue;
+      }
+      const copied = localFiles().copyFileRange(file.fd, from.offset, staged.fd, to.offset, bytes);
+      if (copied < 0) throw MirageError.system('copy_file_range', -copied);
+      staged.wrote(to.offset, copied);
+      this.#changed(target.inode, staged);
+      return copied;
+    }
+  }
+}
+
+/** What a write by somebody without privilege takes from a file. */
+export function clearPrivileges(inode: Inode): void {
+  const { attributes } = inode;
+  attributes.mode &= ~0o4000;
+  if ((attributes.mode & 0o010) !== 0) attributes.mode &= ~0o2000;
+  delete inode.xattrs['security.capability'];
+}
+
+/** For waits that other programs depend on as well. */
+const NEVER = new AbortController().signal;
+
+const lostError = (): MirageError =>
+  new MirageError('another version of the file has come', { errno: 'ESTALE', hint: 'open it again' });

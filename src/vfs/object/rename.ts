@@ -1,0 +1,273 @@
+/**
+ * rename(2) over a store that has none: conditional copy, then conditional remove. On this mount the tree shows the old name or the
+ * new one, never both; other hosts may see both for a moment, never neither.
+ */
+import { randomUUID } from 'node:crypto';
+import type { ObjectInfo, StoredAttributes, Validator } from '../../backends/contract.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import { S_IFDIR } from '../attributes.js';
+import { type ByteString, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../operations.js';
+import type { Commits } from './commit.js';
+import type { Directories } from './directory.js';
+import type { Entries } from './entries.js';
+import type { Inode } from './inode.js';
+import { type Name, NONE, type Slot } from './inode-table.js';
+import type { Nodes } from './nodes.js';
+import type { OpenFiles } from './open-files.js';
+import type { TreeMoves } from './rename-tree.js';
+
+/** Up to this size a store whose copies know no precondition gets the bytes again, in a write that does. */
+const REWRITE_LIMIT = 8 * 1024 * 1024;
+
+export class Moves {
+  readonly #nodes: Nodes;
+  readonly #directories: Directories;
+  readonly #commits: Commits;
+  readonly #files: OpenFiles;
+  readonly #entries: Entries;
+  readonly #trees: TreeMoves;
+
+  constructor(
+    nodes: Nodes,
+    directories: Directories,
+    commits: Commits,
+    files: OpenFiles,
+    entries: Entries,
+    trees: TreeMoves,
+  ) {
+    this.#nodes = nodes;
+    this.#directories = directories;
+    this.#commits = commits;
+    this.#files = files;
+    this.#entries = entries;
+    this.#trees = trees;
+  }
+
+  async rename(from: Name, to: Name, flags: number): Promise<void> {
+    if ((flags & RENAME_WHITEOUT) !== 0 || flags === (RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+      throw new MirageError('rename flags', { errno: 'EINVAL' });
+    }
+    const nodes = this.#nodes;
+    nodes.keyOf(to.parent, to.name);
+    const source = await this.#find(from);
+    if (source === NONE) throw new MirageError(`${from.name}: no such file`, { errno: 'ENOENT' });
+    const target = await this.#find(to);
+    if (target !== NONE && (flags & RENAME_NOREPLACE) !== 0) throw refused(to.name, 'EEXIST');
+    if ((flags & RENAME_EXCHANGE) !== 0) return this.#exchange(from, source, to, target);
+    if (source === target) return;
+    const moves = nodes.table.type(source) === S_IFDIR;
+    if (target !== NONE) {
+      const replaces = nodes.table.type(target) === S_IFDIR;
+      if (moves && !replaces) throw refused(to.name, 'ENOTDIR');
+      if (!moves && replaces) throw refused(to.name, 'EISDIR');
+    }
+    nodes.table.pin(source);
+    if (target !== NONE) nodes.table.pin(target);
+    try {
+      if (moves) await this.#trees.rename(source, from, target, to);
+      else await this.#renameFile(source, from, target, to);
+    } finally {
+      nodes.table.unpin(source);
+      if (target !== NONE) nodes.table.unpin(target);
+    }
+    await this.#entries.keepDirectory(from.parent);
+  }
+
+  /** The node of a name, by what is known or by asking. */
+  async #find({ parent, name }: Name): Promise<Slot> {
+    const nodes = this.#nodes;
+    const slot = nodes.table.child(parent, name);
+    if (slot !== NONE && nodes.inUse(slot)?.holdsTruth === true) return slot;
+    let record = nodes.entry(parent, name);
+    const fresh =
+      record === undefined
+        ? this.#directories.isComplete(nodes.directoryKey(parent))
+        : nodes.validFor(record.seenAt) > 0;
+    if (!fresh) {
+      await this.#directories.ask(parent, name);
+      record = nodes.entry(parent, name);
+    }
+    return record === undefined || record.kind === 'absent' ? NONE : nodes.enter(parent, name, record);
+  }
+
+  async #renameFile(source: Slot, from: Name, target: Slot, to: Name): Promise<void> {
+    const nodes = this.#nodes;
+    const inode = nodes.use(source);
+    const replaced = target === NONE ? undefined : nodes.use(target);
+    try {
+      await this.#inTurns([inode, replaced], async () => {
+        if (replaced !== undefined && nodes.table.names(target).length === 1)
+          await this.#files.hydrate(replaced);
+        nodes.touchChanged(inode);
+        const info = await this.#bring(inode, from, to, replaced?.base(to.parent, to.name));
+        const base = inode.base(from.parent, from.name);
+        if (base !== undefined) await this.#entries.removeObject(from.parent, from.name, base);
+        const oldKey = nodes.keyOf(from.parent, from.name);
+        this.#renamed(inode, from, replaced, to, info);
+        const [first] = nodes.table.names(source);
+        if (first !== undefined) await nodes.relabel(inode, first);
+        nodes.content.drop(nodes.mount, oldKey);
+      });
+    } finally {
+      if (replaced !== undefined) this.#commits.rest(replaced);
+      this.#commits.rest(inode);
+    }
+  }
+
+  #inTurns(inodes: readonly (Inode | undefined)[], work: () => Promise<void>): Promise<void> {
+    // One order for all, so that two renames cannot wait for each other.
+    const [first, second] = inodes
+      .filter((inode) => inode !== undefined)
+      .sort((left, right) => left.slot - right.slot);
+    const inside = () => this.#commits.gate.together(work);
+    const nested = second === undefined ? inside : () => second.turn.run(inside);
+    return first === undefined ? nested() : first.turn.run(nested);
+  }
+
+  /** The content under the new name: what is being written goes there at once, what is at rest is copied. */
+  async #bring(inode: Inode, from: Name, to: Name, target: Validator | undefined): Promise<ObjectInfo> {
+    const single = this.#nodes.table.names(inode.slot).length === 1;
+    if (inode.needsCommit && !single) await this.#commits.commitNow(inode);
+    const changes = inode.attributesChanged;
+    const attributes = this.#nodes.stored(inode, randomUUID());
+    try {
+      const { staged } = inode;
+      if (staged === undefined || !inode.needsCommit) {
+        return await this.copy(inode, from, to, target, attributes);
+      }
+      await inode.revalidation;
+      const info = await staged.commit((fd, size) =>
+        this.#commits.putContent(to, target, { fd, size, attributes }),
+      );
+      inode.mustCommit = false;
+      return info;
+    } catch (error) {
+      if (!MirageError.is(error, 'ESTALE')) throw error;
+      await this.#directories.askStore(to.parent, to.name);
+      throw new MirageError(`${to.name} was changed by another host`, { errno: 'EBUSY', cause: error });
+    } finally {
+      inode.attributesSaved = changes;
+    }
+  }
+
+  /**
+   * Copies an object at rest by the strongest means that the store has: a conditional copy; else, for what is not large or is cached
+   * anyway, the bytes again in a conditional write; else a look at the target and a plain copy.
+   */
+  async copy(
+    inode: Inode,
+    from: Name,
+    to: Name,
+    target: Validator | undefined,
+    attributes: StoredAttributes,
+  ): Promise<ObjectInfo> {
+    const nodes = this.#nodes;
+    const { port, mount } = nodes;
+    const precondition = this.#commits.precondition(target);
+    const { copy } = port.features(mount);
+    const sound =
+      precondition.kind === 'any' ||
+      (precondition.kind === 'absent' && port.capabilities(mount).preconditions.copyAbsent);
+    const match = inode.base(from.parent, from.name);
+    const key = nodes.keyOf(to.parent, to.name);
+    const source = nodes.keyOf(from.parent, from.name);
+    if (!copy || (!sound && (inode.clean?.complete === true || inode.attributes.size <= REWRITE_LIMIT))) {
+      const file = inode.staged === undefined ? await this.#files.wholeFile(inode) : undefined;
+      if (file !== undefined) return this.#commits.putContent(to, target, { ...file, attributes });
+    }
+    if (!sound) {
+      const found = await port.stat(mount, key);
+      if (found?.validator !== target) throw new MirageError(`${key} has changed`, { errno: 'ESTALE' });
+    }
+    return port.copy(mount, {
+      from: source,
+      to: key,
+      ...(match === undefined ? {} : { match }),
+      precondition: sound ? precondition : { kind: 'any' },
+      attributes,
+    });
+  }
+
+  /** The store is done: here the name moves in one step. */
+  #renamed(inode: Inode, from: Name, replaced: Inode | undefined, to: Name, info: ObjectInfo): void {
+    const nodes = this.#nodes;
+    const { table } = nodes;
+    if (replaced !== undefined) {
+      replaced.setBase(to.parent, to.name, undefined);
+      table.removeName(replaced.slot, to.parent, to.name);
+    }
+    inode.setBase(from.parent, from.name, undefined);
+    table.removeName(inode.slot, from.parent, from.name);
+    table.addName(inode.slot, to.parent, to.name);
+    inode.setBase(to.parent, to.name, info.validator);
+    inode.storeModified = info.modified;
+    nodes.putAbsent(from.parent, from.name);
+    nodes.publish(inode, true);
+    if (replaced !== undefined) this.#entries.lessLinks(replaced.slot);
+    nodes.touchDirectory(from.parent);
+    if (to.parent !== from.parent) nodes.touchDirectory(to.parent);
+  }
+
+  /** RENAME_EXCHANGE of two files with one name each: both contents are written across, each on its condition. */
+  async #exchange(from: Name, source: Slot, to: Name, target: Slot): Promise<void> {
+    const nodes = this.#nodes;
+    if (target === NONE) throw refused(to.name, 'ENOENT');
+    if (source === target) return;
+    const left = nodes.use(source);
+    const right = nodes.use(target);
+    const single = (slot: Slot) => nodes.table.names(slot).length === 1;
+    if (left.kind !== 'file' || right.kind !== 'file' || !single(source) || !single(target)) {
+      throw refused(to.name, 'EINVAL');
+    }
+    await this.#inTurns([left, right], async () => {
+      await this.#commits.commitNow(left);
+      await this.#commits.commitNow(right);
+      const leftBase = left.base(from.parent, from.name);
+      const rightBase = right.base(to.parent, to.name);
+      const leftFile = left.staged ?? (await this.#files.wholeFile(left));
+      const rightFile = right.staged ?? (await this.#files.wholeFile(right));
+      nodes.touchChanged(left);
+      nodes.touchChanged(right);
+      const put = (
+        name: Name,
+        base: Validator | undefined,
+        file: { fd: number; size: number },
+        inode: Inode,
+      ) =>
+        this.#commits.putContent(name, base, {
+          fd: file.fd,
+          size: file.size,
+          attributes: nodes.stored(inode, randomUUID()),
+        });
+      const there = await put(to, rightBase, leftFile, left);
+      const here = await put(from, leftBase, rightFile, right);
+      const { table } = nodes;
+      for (const [inode, old, now, info] of [
+        [left, from, to, there],
+        [right, to, from, here],
+      ] as const) {
+        inode.setBase(old.parent, old.name, undefined);
+        table.removeName(inode.slot, old.parent, old.name);
+        inode.setBase(now.parent, now.name, info.validator);
+        inode.storeModified = info.modified;
+      }
+      table.addName(left.slot, to.parent, to.name);
+      table.addName(right.slot, from.parent, from.name);
+      for (const [inode, now] of [
+        [left, to],
+        [right, from],
+      ] as const) {
+        nodes.publish(inode, true);
+        nodes.touchDirectory(now.parent);
+        await nodes.relabel(inode, now);
+      }
+    });
+    this.#commits.rest(left);
+    this.#commits.rest(right);
+  }
+}
+
+export const refused = (
+  name: ByteString,
+  errno: 'EEXIST' | 'ENOTDIR' | 'EISDIR' | 'ENOENT' | 'EINVAL' | 'ENOTEMPTY',
+): MirageError => new MirageError(`rename to ${name}`, { errno });
