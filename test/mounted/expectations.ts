@@ -5,15 +5,18 @@
 export type Limits = Readonly<Record<string, string>>;
 
 const noFlags = 'libfuse 2 knows no flags of rename';
+const oneTime = 'libfuse 2 drops a change of one time';
 const notPassed = 'fuse-native has no such operation';
 
 /** Through the second binding, on a mount that can do all of it through the first. */
 export const fuseNativeLimits: Limits = {
   'rename with RENAME_NOREPLACE refuses an existing target': noFlags,
   'rename with RENAME_EXCHANGE swaps two names': noFlags,
+  'rename never leaves the target missing': 'libfuse 2 takes the name of an open target away first',
   'times keep their nanoseconds': 'fuse-native carries milliseconds',
   'a time before 1970 is kept': 'fuse-native divides an unsigned number',
-  'one time can be set and the other left alone': 'libfuse 2 drops a change of one time',
+  'one time can be set and the other left alone': oneTime,
+  'tar keeps extended attributes, both ways': oneTime,
   'a new file belongs to its maker': 'fuse-native does not say who asks',
   'SEEK_DATA and SEEK_HOLE find data and holes': notPassed,
   'a punched hole reads as zeros and keeps the size': notPassed,

@@ -16,5 +16,5 @@ afterAll(() => mirage?.dispose(), 60_000);
 
 describe('a memory mount through fuse-native', () => {
   describePosix(() => mirage.path('ram'), fuseNativeLimits);
-  describePrograms(() => mirage.path('ram'), fuseNativeLimits);
+  describePrograms(() => mirage.path('ram'), { limits: fuseNativeLimits, holes: false });
 });
