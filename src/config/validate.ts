@@ -190,22 +190,30 @@ function check<T extends z.ZodObject>(
 ): z.output<T> | undefined {
   const result = schema.safeParse(typed(schema, value));
   if (result.success) return result.data;
+  const unknown = result.error.issues.flatMap((issue) =>
+    issue.code === 'unrecognized_keys'
+      ? issue.keys.map((key) =>
+          unknownKey(key, [...path, ...issue.path.map(String)], schema, besides, document),
+        )
+      : [],
+  );
+  problems.push(...unknown.map(({ problem }) => problem));
   for (const issue of result.error.issues) {
+    if (issue.code === 'unrecognized_keys') continue;
     const below = [...path, ...issue.path.map(String)];
-    if (issue.code === 'unrecognized_keys') {
-      for (const key of issue.keys) problems.push(unknownKey(key, below, schema, besides, document));
-      continue;
-    }
     const key = below.join('.') || 'the file';
     const missing = issue.path.length > 0 && issue.path.reduce<unknown>(step, value) === undefined;
-    const description = describe(schema, issue.path[0]);
+    // What is missing was misspelt: said already.
+    if (missing && unknown.some(({ meant }) => meant === issue.path.at(-1))) continue;
+    const description = describe(schema.shape[String(issue.path[0])] as z.ZodType | undefined);
+    const values = issue.code === 'invalid_value' ? issue.values.join(', ') : undefined;
     problems.push({
       place: document.place(below),
       what: missing ? `${key} is missing` : `${key} has a wrong value`,
       why: missing
         ? (description ?? 'it has no default')
         : issue.message.replace(/^Invalid (input|option): /, ''),
-      remedy: missing ? `add it` : description ? `it takes: ${description}` : 'see: mirage config schema',
+      remedy: missing ? 'add it' : `it takes ${values ?? description ?? 'what `mirage config schema` says'}`,
     });
   }
   return undefined;
@@ -219,22 +227,26 @@ function unknownKey(
   schema: z.ZodObject,
   besides: readonly string[],
   document: ConfigurationDocument,
-): Problem {
+): { problem: Problem; meant: string | undefined } {
   let known = Object.keys(schema.shape);
   // The one nested object that we have is `cache`.
   if (path[0] === 'cache') known = ['directory', 'size'];
   known = [...new Set([...known, ...besides])];
   const meant = nearest(key, known);
-  return {
+  const problem = {
     place: document.place([...path, key]),
     what: `unknown key "${key}"${path.length > 0 ? ` in ${path.join('.')}` : ''}`,
     why: `the keys here are ${known.join(', ')}`,
     remedy: meant ? `did you mean ${meant}?` : 'remove it',
   };
+  return { problem, meant };
 }
 
-const describe = (schema: z.ZodObject, key: PropertyKey | undefined): string | undefined =>
-  key === undefined ? undefined : (schema.shape[String(key)] as z.ZodType | undefined)?.description;
+/** What the schema says of a field, below `optional` and `default` too. */
+function describe(field: z.ZodType | undefined): string | undefined {
+  if (field === undefined || field.description !== undefined) return field?.description;
+  return 'unwrap' in field ? describe((field as unknown as { unwrap(): z.ZodType }).unwrap()) : undefined;
+}
 
 /** Variables and the command line give text: a field that takes no text gets the number or the truth value it says. */
 function typed(schema: z.ZodObject, value: Plain): Plain {

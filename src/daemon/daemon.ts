@@ -1,9 +1,10 @@
-import { execFile } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BackendType } from '../backends/backend-type.js';
 import { systemClock } from '../clock/clock.js';
 import type { Configuration, MountConfiguration } from '../config/configuration.js';
+import { errno } from '../errors/errno.js';
 import { MirageError, toPlainError } from '../errors/mirage-error.js';
+import { unmountKernel } from '../fuse/kernel-mount.js';
 import type { Log } from '../log/log.js';
 import type { Redaction } from '../log/redaction.js';
 import { type LogRecord, logTo } from '../log/text-log.js';
@@ -31,10 +32,8 @@ export interface DaemonOptions {
 
 /** How often a waiting `unmount` hears what is left, milliseconds. */
 const PROGRESS_INTERVAL = 1000;
-/** After a forced unmount, programs that still have files open get this long, milliseconds. */
-const FORCED_GRACE = 2000;
-/** MNT_DETACH of umount2(2). */
-const DETACH = 2;
+/** How long stores get when what is left may be lost, milliseconds. */
+const FORCED_DRAIN = 10_000;
 
 /** One mounted tree from mount to unmount: stores, file-system side, control socket, and the order in which they go. */
 export class Daemon implements Controlled {
@@ -43,9 +42,9 @@ export class Daemon implements Controlled {
   readonly #options: DaemonOptions;
   readonly #parts: Parts;
   readonly #since = Date.now();
+  #forced = false;
   #phase: DaemonStatus['phase'] = 'mounted';
   #unmounting: Promise<readonly string[]> | undefined;
-  readonly #forced: { now(): void; promise: Promise<void> };
 
   /** Mounts. MirageError says what is wrong; nothing is left behind then. */
   static async start(options: DaemonOptions): Promise<Daemon> {
@@ -65,29 +64,24 @@ export class Daemon implements Controlled {
   private constructor(options: DaemonOptions, parts: Parts) {
     this.#options = options;
     this.#parts = parts;
-    let now!: () => void;
-    const promise = new Promise<void>((resolve) => {
-      now = resolve;
-    });
-    this.#forced = { now, promise };
     this.ended = this.#run();
   }
 
   async #run(): Promise<readonly string[]> {
     const { served, log } = this.#parts;
     try {
-      await Promise.race([served.ended, this.#forced.promise]);
+      await served.ended;
     } catch (error) {
       const { message } = toPlainError(error);
       log.error('the file system has died', { why: message, do: 'mount it again; please report daemon.log' });
-      await this.#detach().catch(() => undefined);
+      await unmountKernel(fuseTransport(), this.#parts.mountpoint).catch(() => undefined);
       await closeParts(this.#parts, false);
       throw error;
     }
     this.#phase = 'draining';
     notifyService('STOPPING=1');
     // Pages that programs had mapped arrive until the very end.
-    const left = await served.drain();
+    const left = await this.#drain();
     await closeParts(this.#parts, true);
     return left;
   }
@@ -149,12 +143,13 @@ export class Daemon implements Controlled {
   ): Promise<readonly string[]> {
     const { served } = this.#parts;
     this.#phase = 'draining';
+    this.#forced ||= force;
     const progress = setInterval(
       () => void served.pending().then(onPending, () => undefined),
       PROGRESS_INTERVAL,
     );
     try {
-      const left = await served.drain();
+      const left = await this.#drain();
       if (force) return await this.#force();
       if (left.length > 0) {
         throw new MirageError(`not stored yet: ${left.join(', ')}`, {
@@ -163,44 +158,53 @@ export class Daemon implements Controlled {
           hint: 'mend the cause and try again, or give it up: mirage unmount --force',
         });
       }
-      await this.#parts.served.unmount();
+      await this.#leave();
       return await this.ended;
     } catch (error) {
       this.#phase = 'mounted';
-      throw MirageError.is(error, 'EBUSY') ? this.#busy(error) : error;
+      throw error;
     } finally {
       clearInterval(progress);
     }
   }
 
+  /** What is left. Waits as long as the stores take, unless what is left may be lost. */
+  #drain(): Promise<readonly string[]> {
+    const { served } = this.#parts;
+    if (!this.#forced) return served.drain();
+    return Promise.race([served.drain(), delay(FORCED_DRAIN).then(() => served.pending())]);
+  }
+
+  /** The tree goes from sight at once; programs that still have files open lose them after a moment. */
   async #force(): Promise<readonly string[]> {
-    await this.#detach();
-    // The tree is gone from sight; who still has files open gets a moment.
-    await Promise.race([this.#parts.served.ended, delay(FORCED_GRACE)]);
-    this.#forced.now();
+    this.#forced = true;
+    await this.#parts.served.unmount();
     return this.ended;
   }
 
-  #busy(cause: MirageError): MirageError {
+  /** Unmounts only if nobody uses the mount. */
+  async #leave(): Promise<void> {
+    const { mountpoint, served } = this.#parts;
+    if (process.platform !== 'linux') return served.unmount();
+    const transport = fuseTransport();
+    const { result, message } =
+      process.geteuid?.() === 0
+        ? await transport.unmount(mountpoint, 0)
+        : await transport.unmountByHelper(helperPath() ?? 'fusermount3', mountpoint, false);
+    if (result === 0) return;
+    if (-result === errno.EBUSY || /busy/i.test(message)) throw this.#busy();
+    throw MirageError.system(`unmount ${mountpoint}`, -result, new Error(message));
+  }
+
+  #busy(): MirageError {
     const users = mountUsers(this.#parts.mountpoint).map(
       ({ pid, name, path }) => `${name} (${pid}) at ${path}`,
     );
     return new MirageError(`${this.#parts.mountpoint} is busy`, {
       errno: 'EBUSY',
-      cause: users.length > 0 ? new Error(`in use by ${users.slice(0, 3).join(', ')}`) : cause,
+      cause: new Error(`in use by ${users.slice(0, 3).join(', ') || 'a program of another user'}`),
       hint: 'leave the folder and end these programs, or force it: mirage unmount --force',
     });
-  }
-
-  async #detach(): Promise<void> {
-    const { mountpoint } = this.#parts;
-    if (process.platform !== 'linux') {
-      await new Promise<void>((resolve) => execFile('umount', ['-f', mountpoint], () => resolve()));
-      return;
-    }
-    const transport = fuseTransport();
-    if (process.getuid?.() === 0) await transport.unmount(mountpoint, DETACH);
-    else await transport.unmountByHelper(helperPath() ?? 'fusermount3', mountpoint, true);
   }
 }
 

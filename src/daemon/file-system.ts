@@ -83,8 +83,13 @@ export async function mountFileSystem(
       spinMicroseconds: SPIN_MICROSECONDS,
       log: environment.log,
     });
-    const volumes = new Volumes(plan, environment, raw.notifier);
-    return volumes.serve(raw.serve(volumes.tree));
+    try {
+      const volumes = new Volumes(plan, environment, raw.notifier);
+      return volumes.serve(raw.serve(volumes.tree));
+    } catch (error) {
+      await raw.abandon();
+      throw error;
+    }
   }
   const { mountFuseNative } = await import('../fuse/fuse-native/fuse-native-binding.js');
   const { mountpoint, allowOther } = plan;
