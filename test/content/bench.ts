@@ -8,7 +8,7 @@ import type { Log, LogFields } from '../../src/log/log.js';
 import { MemoryStore } from './memory-store.js';
 
 export const MIB = 1024 * 1024;
-export const never = new AbortController().signal;
+export const never: AbortSignal = new AbortController().signal;
 
 const fixedClock: Clock = { monotonic: () => 0, wall: () => Date.UTC(2026, 0, 2, 3, 4, 5) };
 

@@ -1,4 +1,4 @@
-import { readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { ContentBench, isPending, MIB, never, readFrom } from './bench.js';
@@ -6,10 +6,12 @@ import { patterned } from './memory-store.js';
 
 const KIB = 1024;
 
+/** Paths of clean files, the newest last. */
 function cacheFiles(directory: string): string[] {
-  return readdirSync(join(directory, 'files'), { recursive: true, encoding: 'utf8' })
-    .map((name) => join(directory, 'files', name))
-    .filter((path) => statSync(path).isFile());
+  return readdirSync(join(directory, 'files'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .sort((a, b) => Number(a.name) - Number(b.name))
+    .map((entry) => join(entry.parentPath, entry.name));
 }
 
 describe('reading through the cache', () => {
@@ -208,8 +210,7 @@ describe('the cache directory', () => {
         await file.ensureAll(never);
         file.release();
         if (when === 'between two runs') await bench.content.close();
-        const paths = cacheFiles(bench.directory);
-        for (const path of paths) damage(path);
+        damage(cacheFiles(bench.directory).at(-1)!);
         if (when === 'between two runs') bench.open();
         const again = bench.content.acquire(version);
         expect(again.complete).toBe(false);

@@ -131,11 +131,9 @@ export function info(key: string, size: number, validator: string): ObjectInfo {
 
 /** Bytes whose place shows in their value. */
 export function patterned(size: number, seed = 1): Buffer {
-  const bytes = Buffer.alloc(size);
-  let state = seed;
-  for (let i = 0; i + 4 <= size; i += 4) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    bytes.writeUInt32LE(state, i);
-  }
-  return bytes;
+  const { imul, ceil } = Math;
+  const words = new Uint32Array(ceil(size / 4));
+  const count = words.length;
+  for (let i = 0; i < count; i++) words[i] = imul(i + seed, 2654435761);
+  return Buffer.from(words.buffer, 0, size);
 }
