@@ -39,7 +39,7 @@ export interface StoredAttributes {
   readonly xattrs?: Readonly<Record<string, string>>;
   /** Objects that are names of one file carry the same group; see docs/architecture.md, hard links. */
   readonly linkGroup?: string;
-  /** Nonce of the write that made this version: how an unknown outcome is read back. */
+  /** Nonce of the change that made this version, a fresh one for every change: how an unknown outcome is read back. */
   readonly writer?: string;
 }
 

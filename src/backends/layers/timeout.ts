@@ -20,13 +20,14 @@ export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout
       watched(operation, context, options, (c) => proceed(c)),
     ),
     read: (key, range, sink, context, match) =>
-      watched('read', context, options, (c, progress) =>
+      watched('read', context, options, (c, progress, pause) =>
         inner.read(
           key,
           range,
           {
             async write(chunk) {
-              progress();
+              // A slow sink is not the store's delay.
+              pause();
               await sink.write(chunk);
               progress();
             },
@@ -56,7 +57,7 @@ async function watched<T>(
   operation: OperationName,
   context: Context,
   options: TimeoutOptions,
-  call: (context: Context, progress: () => void) => Promise<T>,
+  call: (context: Context, progress: () => void, pause: () => void) => Promise<T>,
 ): Promise<T> {
   const limit =
     operation === 'copy' || operation === 'setAttributes' || operation === 'rename'
@@ -77,12 +78,13 @@ async function watched<T>(
   if (context.signal.aborted) cancel();
   else context.signal.addEventListener('abort', cancel, { once: true });
   let timer = options.timers.after(limit, expire);
+  const pause = () => timer.cancel();
   const progress = () => {
     timer.cancel();
     if (expired === undefined) timer = options.timers.after(limit, expire);
   };
   try {
-    return await call({ ...context, signal: controller.signal }, progress);
+    return await call({ ...context, signal: controller.signal }, progress, pause);
   } catch (error) {
     throw expired ?? error;
   } finally {
