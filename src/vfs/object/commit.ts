@@ -8,7 +8,7 @@ import { MirageError } from '../../errors/mirage-error.js';
 import { keepConflict } from './conflicts.js';
 import type { Inode } from './inode.js';
 import { type Name, ROOT_SLOT } from './inode-table.js';
-import type { Nodes } from './nodes.js';
+import { type Nodes, recordOf } from './nodes.js';
 import { Gate } from './turn.js';
 
 /** How long attribute changes wait for more of them, milliseconds. */
@@ -138,10 +138,12 @@ export class Commits {
       const file = `${stamp}-${randomUUID().slice(0, 8)}`;
       kept = await keepConflict(record, staged, file, conflictDirectory, conflicts, nodes.context);
     }
-    for (const { parent, name: each } of nodes.table.names(inode.slot)) {
-      nodes.metadata.forget(nodes.location, nodes.directoryKey(parent), each);
-      nodes.context.notifier.invalidateEntry(nodes.table.id(parent), each);
+    for (const each of nodes.table.names(inode.slot)) {
+      nodes.context.notifier.invalidateEntry(nodes.table.id(each.parent), each.name);
     }
+    const previous = nodes.entry(name.parent, name.name);
+    if (found === undefined) nodes.putAbsent(name.parent, name.name);
+    else nodes.put(name.parent, recordOf(found, name.name, previous, nodes.now()));
     this.#unsaved.delete(inode);
     inode.lost = true;
     nodes.supersede(inode.slot);

@@ -7,7 +7,7 @@
  *   look-up or open of that single name, never for a whole directory; until then a file shows 0644, the daemon's owner and the
  *   time of the store. Where several objects in a row turned out to have none, the rest of the directory is taken for foreign too.
  */
-import type { ListPage } from '../../backends/contract.js';
+import type { ListPage, ObjectInfo } from '../../backends/contract.js';
 import { errno } from '../../errors/errno.js';
 import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
 import { Attributes, S_IFDIR, S_IFMT } from '../attributes.js';
@@ -141,12 +141,18 @@ export class Directories {
     await this.askStore(parent, name);
   }
 
-  /** The store's own word on one name, attributes included. */
-  async askStore(parent: Slot, name: ByteString): Promise<void> {
+  /** The store's own word on one name, attributes included; the row follows it unless something here is newer. */
+  async askStore(parent: Slot, name: ByteString): Promise<ObjectInfo | undefined> {
     const nodes = this.#nodes;
-    const directory = nodes.directoryKey(parent);
     const asked = nodes.now();
     const info = await nodes.port.stat(nodes.mount, nodes.keyOf(parent, name));
+    this.#heard(parent, name, info, asked);
+    return info;
+  }
+
+  #heard(parent: Slot, name: ByteString, info: ObjectInfo | undefined, asked: number): void {
+    const nodes = this.#nodes;
+    const directory = nodes.directoryKey(parent);
     const previous = nodes.metadata.entry(nodes.location, directory, name);
     const slot = nodes.table.child(parent, name);
     if (slot !== NONE && nodes.inUse(slot)?.holdsTruth === true) return;

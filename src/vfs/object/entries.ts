@@ -73,7 +73,7 @@ export class Entries {
     } catch (error) {
       this.#commits.rest(inode);
       if (!MirageError.is(error, 'ESTALE')) throw error;
-      nodes.metadata.forget(nodes.location, nodes.directoryKey(parent), name);
+      await this.#directories.askStore(parent, name);
       throw exists(name, error);
     }
     const answer = nodes.made(inode.slot);
@@ -117,10 +117,8 @@ export class Entries {
     try {
       const info = await this.#commits.gate
         .together(() => port.createDirectory(mount, key, nodes.stored(inode)))
-        .catch((error: unknown) => {
-          // Another host was first.
-          if (MirageError.is(error, 'EEXIST'))
-            nodes.metadata.forget(nodes.location, nodes.directoryKey(parent), name);
+        .catch(async (error: unknown) => {
+          if (MirageError.is(error, 'EEXIST')) await this.#directories.askStore(parent, name);
           throw error;
         });
       this.#named(inode, parent, name, info.validator);

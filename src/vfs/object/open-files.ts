@@ -1,6 +1,6 @@
 /** Files in use: opening, reading and writing. All handles of a node share its one clean or staged file. */
 import { constants } from 'node:fs';
-import type { ReadCursor, StagedFile } from '../../content/contract.js';
+import type { CleanFile, ReadCursor, StagedFile } from '../../content/contract.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';
@@ -113,9 +113,7 @@ export class OpenFiles {
         // Whatever is there now is what gets replaced: no need to wait for its version before the commit.
         const inode = this.#nodes.use(slot);
         if (!inode.superseded && inode.handles === 0) {
-          inode.revalidation = asked.then(() => {
-            inode.setBase(parent, name, this.#nodes.entry(parent, name)?.validator);
-          });
+          inode.revalidation = asked.then((info) => inode.setBase(parent, name, info?.validator));
           inode.revalidation.catch(() => undefined);
           return await this.#truncateAndOpen(inode, mode, reply);
         }
@@ -203,7 +201,7 @@ export class OpenFiles {
   read(call: Call, handle: Handle, offset: number, size: number, reply: ReadReply): Answer<void> {
     const { inode, cursor } = this.get(handle);
     if (inode.lost) throw lostError();
-    const file = inode.staged ?? inode.clean ?? this.#clean(inode);
+    const file = inode.staged ?? this.#clean(inode);
     const length = Math.min(size, this.#size(inode) - offset);
     if (length <= 0) {
       reply.length = 0;
@@ -224,12 +222,13 @@ export class OpenFiles {
     return inode.staged?.size ?? inode.clean?.version.size ?? inode.attributes.size;
   }
 
-  #clean(inode: Inode) {
+  #clean(inode: Inode): CleanFile {
+    if (inode.clean !== undefined) return inode.clean;
     const nodes = this.#nodes;
     const [name] = nodes.table.names(inode.slot);
     const validator = name === undefined ? undefined : inode.base(name.parent, name.name);
     if (name === undefined || validator === undefined) throw lostError();
-    inode.clean ??= nodes.content.acquire({
+    inode.clean = nodes.content.acquire({
       mount: nodes.mount,
       key: nodes.keyOf(name.parent, name.name),
       validator,
@@ -387,7 +386,7 @@ export class OpenFiles {
     if (!target.writable || target.append) throw MirageError.system('copy_file_range', errno.EBADF);
     if (source.inode.lost || target.inode.superseded) throw lostError();
     for (;;) {
-      const file = source.inode.staged ?? source.inode.clean ?? this.#clean(source.inode);
+      const file = source.inode.staged ?? this.#clean(source.inode);
       const bytes = Math.min(length, COPY_AT_ONCE, this.#size(source.inode) - from.offset);
       if (bytes <= 0) return 0;
       const staged = target.inode.staged ?? this.#stage(target.inode);
