@@ -25,6 +25,7 @@ export const toTest = [
   { name: 'ceph-common', present: command('ceph') },
   { name: 'ceph-mon', present: command('ceph-mon') },
   { name: 'ceph-osd', present: command('ceph-osd') },
+  { name: 'curl', present: command('curl') },
   { name: 'git', present: command('git') },
   { name: 'libfuse2', present: library('libfuse.so.2') },
   { name: 'radosgw', present: command('radosgw') },

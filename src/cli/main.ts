@@ -30,7 +30,7 @@ const run =
     exitCode = await action(...parameters);
   };
 
-const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value];
+const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 
 const program = new Command('mirage')
   .description('Mounts S3, local folders and memory as one real file tree.')
@@ -56,8 +56,8 @@ program
   .argument('[source]', 's3://bucket/prefix, file:///folder or ram:')
   .argument('[mountpoint]', 'empty folder where the tree appears')
   .option('-c, --config <file>', 'configuration file (MIRAGE_CONFIG; default: see below)')
-  .option('-o <key=value,...>', 'keys of the configuration', collect, [])
-  .option('-f, --foreground', 'stay; end when unmounted or on SIGTERM', false)
+  .option('-o <key=value,...>', 'keys of the configuration', collect)
+  .option('-f, --foreground', 'stay; end when unmounted or on SIGTERM')
   .addHelpText(
     'after',
     `
@@ -76,8 +76,8 @@ Examples:
         {
           positional: [source, mountpoint].filter((word) => word !== undefined),
           ...(options.config !== undefined && { config: options.config }),
-          option: options.o,
-          foreground: options.foreground,
+          option: options.o ?? [],
+          foreground: options.foreground ?? false,
         },
         { output, types: backendTypes, version, conceal },
       ),
@@ -89,16 +89,20 @@ program
   .alias('umount')
   .description('store what is pending, then unmount')
   .argument('<mountpoint>')
-  .option('--force', 'unmount even if programs use it or something cannot be stored', false)
-  .action(run((folder: string, options: { force: boolean }) => unmount(folder, options.force, output)));
+  .option('--force', 'unmount even if programs use it or something cannot be stored')
+  .action(
+    run((folder: string, options: { force?: boolean }) => unmount(folder, options.force ?? false, output)),
+  );
 
 program
   .command('status')
   .description('what is mounted, by every daemon of this user')
   .argument('[mountpoint]')
-  .option('--json', 'for programs', false)
+  .option('--json', 'for programs')
   .action(
-    run((folder: string | undefined, options: { json: boolean }) => status(folder, options.json, output)),
+    run((folder: string | undefined, options: { json?: boolean }) =>
+      status(folder, options.json ?? false, output),
+    ),
   );
 
 program
@@ -127,8 +131,8 @@ config
 
 interface MountFlags {
   readonly config?: string;
-  readonly o: readonly string[];
-  readonly foreground: boolean;
+  readonly o?: readonly string[];
+  readonly foreground?: boolean;
 }
 
 try {

@@ -77,6 +77,7 @@ async function inForeground(configuration: Configuration, context: MountContext)
   announce(daemon.mountpoint, mounts, configuration, output);
   notifyService(`READY=1\nSTATUS=mounted at ${daemon.mountpoint}`);
   const left = await daemon.ended;
+  await daemon.closed;
   if (left.length === 0) return exitCodes.ok;
   output.problem({
     what: `ended with ${left.length} changes that are not on their store`,

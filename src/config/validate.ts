@@ -231,7 +231,7 @@ function unknownKey(
   let known = Object.keys(schema.shape);
   // The one nested object that we have is `cache`.
   if (path[0] === 'cache') known = ['directory', 'size'];
-  known = [...new Set([...known, ...besides])];
+  else known = [...new Set([...known, ...besides])];
   const meant = nearest(key, known);
   const problem = {
     place: document.place([...path, key]),

@@ -41,6 +41,7 @@ async function run({ configuration, version }: BackgroundRequest): Promise<void>
     const { mounts } = await daemon.status();
     await report({ mounted: { mountpoint: daemon.mountpoint, mounts } });
     const left = await daemon.ended;
+    await daemon.closed;
     process.exit(left.length === 0 ? 0 : 1);
   } catch (error) {
     await report({ failed: explain(error) });

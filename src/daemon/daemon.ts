@@ -39,6 +39,8 @@ const FORCED_DRAIN = 10_000;
 export class Daemon implements Controlled {
   /** Resolves, with what was not stored, when nothing is mounted any more and everything is closed. */
   readonly ended: Promise<readonly string[]>;
+  /** Resolves when who asked for the end has been told, too: the process may exit. */
+  readonly closed: Promise<void>;
   readonly #options: DaemonOptions;
   readonly #parts: Parts;
   readonly #since = Date.now();
@@ -65,6 +67,7 @@ export class Daemon implements Controlled {
     this.#options = options;
     this.#parts = parts;
     this.ended = this.#run();
+    this.closed = this.#afterwards();
   }
 
   async #run(): Promise<readonly string[]> {
@@ -84,6 +87,13 @@ export class Daemon implements Controlled {
     const left = await this.#drain();
     await closeParts(this.#parts, true);
     return left;
+  }
+
+  async #afterwards(): Promise<void> {
+    await this.ended.catch(() => undefined);
+    // Those who wait for the unmount write their answers first.
+    await new Promise((resolve) => setImmediate(resolve));
+    await this.#parts.control?.close();
   }
 
   async status(): Promise<DaemonStatus> {
@@ -277,8 +287,6 @@ async function closeParts(parts: Parts, alive: boolean): Promise<void> {
   await parts.stores.close();
   parts.releaseCache?.();
   parts.state.release();
-  // Last: who waits for the unmount hears of it when it is true.
-  setImmediate(() => void parts.control?.close());
 }
 
 /** Raw is the kernel's own protocol, which only Linux lends us. */
