@@ -24,3 +24,6 @@ export const fuseNativeLimits: Limits = {
   'O_TMPFILE makes a file without a name, which link gives one': notPassed,
   'names need not be UTF-8': 'fuse-native carries text',
 };
+
+/** An S3 mount: what an object store cannot hold. */
+export const s3Limits: Limits = {};

@@ -25,6 +25,8 @@ export interface MountOptions {
   /** Further top-level keys. */
   configuration?: Record<string, unknown>;
   env?: Record<string, string>;
+  /** Gives the cache directory a disk of its own, so large (as tmpfs says it); needs root. */
+  cacheDisk?: string;
   /** Milliseconds until the mount must answer. */
   deadline?: number;
 }
@@ -50,6 +52,10 @@ export class Mirage {
     chmodSync(this.folder, 0o755);
     this.mountpoint = join(this.folder, 'mnt');
     for (const name of ['mnt', 'state', 'cache', 'run']) mkdirSync(join(this.folder, name));
+    if (options.cacheDisk !== undefined) {
+      const size = `size=${options.cacheDisk}`;
+      execFileSync('mount', ['-t', 'tmpfs', '-o', size, 'mirage-test', join(this.folder, 'cache')]);
+    }
     this.#env = { MIRAGE_RUNTIME: join(this.folder, 'run'), ...options.env };
     const configuration = {
       mountpoint: this.mountpoint,
@@ -98,10 +104,14 @@ export class Mirage {
 
   /** Ends the daemon as a service manager does: what is pending is stored first. Resolves with its exit code. */
   async stop(deadline = 30_000): Promise<number | null> {
-    const daemon = this.#daemon as ChildProcess;
-    daemon.kill('SIGTERM');
+    this.#daemon?.kill('SIGTERM');
+    return this.ended(deadline);
+  }
+
+  /** Waits for the daemon to end by itself; resolves with its exit code. */
+  async ended(deadline = 30_000): Promise<number | null> {
     await this.#exited(deadline);
-    return daemon.exitCode;
+    return this.#daemon?.exitCode ?? null;
   }
 
   /** Starts it again on the same state. */
@@ -123,6 +133,7 @@ export class Mirage {
     }
     this.kill();
     running.delete(this);
+    if (this.#options.cacheDisk !== undefined) await run('umount', [join(this.folder, 'cache')]);
     rmSync(this.folder, { recursive: true, force: true });
   }
 

@@ -1,6 +1,6 @@
 /**
  * The second binding: the same operations through the npm package fuse-native (libfuse 2.9), for macOS and for hosts where
- * our own transport cannot be built. What it cannot do is listed in docs/architecture.md and test/mounted/expectations.ts.
+ * our own transport cannot be built. What it cannot do is listed in docs/semantics.md.
  */
 import { realpath } from 'node:fs/promises';
 import { isMainThread } from 'node:worker_threads';
