@@ -311,15 +311,15 @@ export function hotOperations(session: Session): Readonly<Record<number, Operati
     const sink = free.pop() ?? new DirectoryWriter();
     sink.reset(Math.min(arena.argument32(4), MAX_TRANSFER), request.opcode === Opcode.READDIRPLUS);
     request.interruptible = true;
-    const failed = (error: unknown): never => {
+    const takenBack = (error: unknown): unknown => {
       forgetEntries(sink);
-      throw error;
+      return error;
     };
     let answer: Answer<void>;
     try {
       answer = fileSystem.readdir(request, request.node, arena.argument64(0), arena.argument64(2), sink);
     } catch (error) {
-      return failed(error);
+      throw takenBack(error);
     }
     if (answer === undefined) {
       answerDirectory(request, sink);
@@ -327,7 +327,9 @@ export function hotOperations(session: Session): Readonly<Record<number, Operati
     }
     session.later(
       request,
-      answer.catch(failed),
+      answer.catch((error: unknown) => {
+        throw takenBack(error);
+      }),
       () => answerDirectory(request, sink),
       () => forgetEntries(sink),
     );

@@ -67,6 +67,9 @@ export interface MemoryOptions {
   readonly bytes?: boolean;
 }
 
+/** Its clock stands still, so that replies can be compared byte by byte. */
+const NOW = 1_700_000_000;
+
 /** A small tree in memory whose operations are all answered at once; contents are unlinked files. */
 export class MemoryFileSystem implements FileSystem {
   readonly #nodes = new Map<NodeId, Node>();
@@ -100,13 +103,19 @@ export class MemoryFileSystem implements FileSystem {
 
   lookup(_call: Call, parent: NodeId, name: string, reply: EntryReply): void {
     const child = this.#nodes.get(parent)?.children.get(name);
-    if (child === undefined) return reply.fail(errno.ENOENT);
+    if (child === undefined) {
+      reply.fail(errno.ENOENT);
+      return;
+    }
     this.#fill(reply, this.#node(child.id));
   }
 
   getattr(_call: Call, id: NodeId, _handle: Handle | undefined, reply: AttributesReply): void {
     const node = this.#nodes.get(id);
-    if (node === undefined) return reply.fail(errno.ESTALE);
+    if (node === undefined) {
+      reply.fail(errno.ESTALE);
+      return;
+    }
     this.#refresh(node);
     reply.attributes = node.attributes;
     reply.attributesValid = this.#ttl;
@@ -170,7 +179,10 @@ export class MemoryFileSystem implements FileSystem {
   releasedir(): void {}
 
   getxattr(_call: Call, id: NodeId, name: string, reply: ExtendedAttributeReply): void {
-    if (name.startsWith('system.')) return reply.fail(errno.EOPNOTSUPP);
+    if (name.startsWith('system.')) {
+      reply.fail(errno.EOPNOTSUPP);
+      return;
+    }
     const value = this.#node(id).extended.get(name);
     if (value === undefined) reply.fail(errno.ENODATA);
     else reply.value = value;
@@ -193,7 +205,7 @@ export class MemoryFileSystem implements FileSystem {
     if (change.uid !== undefined) attributes.uid = change.uid;
     if (change.gid !== undefined) attributes.gid = change.gid;
     if (change.size !== undefined) ftruncateSync(fd, change.size);
-    const now = { seconds: Math.floor(Date.now() / 1000), nanoseconds: 0 };
+    const now = { seconds: NOW, nanoseconds: 0 };
     const accessed = change.accessed === 'now' ? now : change.accessed;
     const modified = change.modified === 'now' ? now : change.modified;
     if (accessed) {
@@ -403,9 +415,9 @@ export class MemoryFileSystem implements FileSystem {
 
   #refresh(node: Node): void {
     if (node.fd < 0) return;
-    const { size, blocks } = fstatSync(node.fd);
+    const { size } = fstatSync(node.fd);
     node.attributes.size = size;
-    node.attributes.blocks = blocks;
+    node.attributes.blocks = Math.ceil(size / 512);
   }
 
   #drop(node: Node): void {
