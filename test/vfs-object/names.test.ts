@@ -52,7 +52,7 @@ describe('spelling', () => {
     fc.assert(
       fc.property(name, (bytes) => {
         const component = componentOf(bytes) as string;
-        expect(component.isWellFormed()).toBe(true);
+        expect(Buffer.from(component).toString()).toBe(component);
         expect(nameOf(component)).toBe(bytes);
       }),
     );
@@ -184,6 +184,7 @@ describe('rename', () => {
       test('over a file that is open: its handle keeps the old bytes', async () => {
         await tree.writeFile('new', 'new');
         bucket.put('old', 'the old ones');
+        tree.later += 61_000;
         const open = await tree.open('old');
         await tree.rename('new', 'old');
         expect(await tree.readFile('old')).toBe('new');

@@ -246,7 +246,13 @@ export class Nodes {
   linkCount(record: EntryRecord | NewEntryRecord): number {
     if (record.kind === 'directory') return 2;
     const group = record.attributes?.linkGroup;
-    return group === undefined ? 1 : Math.max(1, this.metadata.linkNames(this.location, group).length);
+    if (group === undefined) return 1;
+    const names = new Set<string>();
+    for (const { directory, name } of this.metadata.linkNames(this.location, group)) {
+      const row = this.metadata.entry(this.location, directory, name);
+      if (row?.kind === 'file' && row.attributes?.linkGroup === group) names.add(`${directory}/${name}`);
+    }
+    return Math.max(1, names.size);
   }
 
   /** Fills an entry and counts the lookup. */
