@@ -250,10 +250,7 @@ export class WorkingFile implements StagedFile {
 
   #truncate(size: number): void {
     if (size === this.#size) return;
-    if (size < this.#baseSize) {
-      this.#own.remove(size, this.#baseSize);
-      this.#baseSize = size;
-    }
+    this.#baseSize = Math.min(this.#baseSize, size);
     ftruncateSync(this.fd, size);
     const shrinks = size < this.#size;
     this.#size = size;

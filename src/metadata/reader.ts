@@ -62,7 +62,7 @@ export class Reader {
       'SELECT position FROM entry WHERE directory = ? AND name = ? AND sequence > ?',
     ).pluck();
     this.#entries = prepare(`SELECT ${columns} FROM entry
-      WHERE directory = ? AND position > ? AND sequence > ? AND kind <> 0 ORDER BY position LIMIT ?`);
+      WHERE directory = ? AND position > ? AND sequence > ? ORDER BY position LIMIT ?`);
     this.#links = prepare(`SELECT directory.id, directory.key, entry.name, entry.sequence
       FROM entry JOIN directory ON directory.id = entry.directory
       WHERE entry.link_group = ? AND directory.location = ? AND entry.kind <> 0`);

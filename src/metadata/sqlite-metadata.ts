@@ -99,6 +99,7 @@ export class SqliteMetadata implements MetadataStore {
     let from = after;
     while (directory.id <= this.#applied && found.length < limit) {
       const wanted = limit - found.length;
+      // Negative rows too: memory may know better of one.
       const rows = this.#reader.entries(directory.id, from, directory.floor, wanted);
       for (const row of rows) {
         from = row.position;

@@ -84,15 +84,23 @@ describe('a staged file', () => {
     const seen: string[] = [];
     let finish = () => {};
     const upload = async (fd: number, size: number) => {
+      const before = readFrom(fd, 0, size).toString();
       await new Promise<void>((resolve) => {
         finish = resolve;
       });
-      seen.push(readFrom(fd, 0, size).toString());
+      expect(readFrom(fd, 0, size).toString()).toBe(before);
+      seen.push(before);
       return info('key', size, `"${seen.length}"`);
     };
     const first = file.commit(upload);
     await isPending(first);
-    const writer = write(file, 0, Buffer.from('new'));
+    const writer = (async () => {
+      let admitted = Promise.resolve(file.prepareWrite(0, 3, never));
+      for (let i = 0; i < 20; i++) admitted = admitted.then(() => {});
+      await admitted;
+      writeSync(file.fd, 'new', 0);
+      file.wrote(0, 3);
+    })();
     const shrink = file.truncate(3, never);
     const second = file.commit(upload);
     expect(await isPending(writer)).toBe(true);

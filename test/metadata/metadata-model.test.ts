@@ -14,8 +14,8 @@ import { openMetadata } from '../../src/metadata/open-metadata.js';
 import { silentLog } from './silent-log.js';
 import { MetadataModel } from './model.js';
 
-const directories = ['', 'a', 'a/b', 'a/b/c', 'a0', 'ab', 'x', 'x/b'];
-const names = ['f', 'g', 'h', '\u00ff', 'b'];
+const directories = ['', 'a', 'a/b', 'ab', 'x', 'x/b'];
+const names = ['f', 'b', '\u00ff'];
 
 const aRecord = fc.record<NewEntryRecord>({
   name: fc.constantFrom(...names),
@@ -52,7 +52,7 @@ const aStep = fc.oneof(
   fc.record({ do: fc.constant('expire' as const), key: aDirectory }),
   fc.record({
     do: fc.constant('move' as const),
-    move: fc.constantFrom(['a', 'x'], ['a/b', 'ab'], ['x', 'a'], ['ab', 'a/b'], ['x/b', 'a/b/c']),
+    move: fc.constantFrom(['a', 'x'], ['a/b', 'ab'], ['x', 'a'], ['ab', 'a/b'], ['x/b', 'a/b']),
   }),
   fc.record({ do: fc.constant('forgetTree' as const), key: aDirectory }),
   { weight: 3, arbitrary: fc.record({ do: fc.constant('turn' as const) }) },
@@ -171,7 +171,7 @@ test('random calls answer as plain maps would, whatever is on disk already', asy
   let runs = 0;
   try {
     await fc.assert(
-      fc.asyncProperty(fc.array(aStep, { maxLength: 40 }), async (steps) => {
+      fc.asyncProperty(fc.array(aStep, { maxLength: 60 }), async (steps) => {
         const pair = new Pair(join(folder, `${runs++}.db`));
         try {
           for (const step of steps) await pair.run(step);
@@ -179,7 +179,7 @@ test('random calls answer as plain maps would, whatever is on disk already', asy
           await pair.store.close();
         }
       }),
-      { numRuns: 150 },
+      { numRuns: 120 },
     );
   } finally {
     rmSync(folder, { recursive: true });
