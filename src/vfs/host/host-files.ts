@@ -4,6 +4,7 @@ import { MirageError } from '../../errors/mirage-error.js';
 import { Stat } from '../../native/local-files.js';
 import { S_ISGID, S_ISUID } from '../attributes.js';
 import {
+  type Call,
   type Handle,
   type NodeId,
   OpenReply,
@@ -75,7 +76,7 @@ export class HostFiles {
     return this.files.has(slot);
   }
 
-  open(node: NodeId, mode: OpenMode, reply: OpenReply): void {
+  open(call: Call, node: NodeId, mode: OpenMode, reply: OpenReply): void {
     const { nodes } = this;
     const slot = nodes.slotOf(node);
     if (slot < 0) {
@@ -89,8 +90,7 @@ export class HostFiles {
       file = new OpenFile(slot);
       error = this.openFirst(file, flags & O_ACCMODE);
     } else {
-      error = Math.min(0, isWriting(flags) ? this.writer(file) : file.fd);
-      if (error === 0) error = nodes.native.statFd(file.fd);
+      error = this.openAnother(file, flags, call.uid);
     }
     if (error === 0 && (flags & O_TRUNC) !== 0) error = this.truncate(file, 0, mode.killPrivileges === true);
     if (error < 0) {
@@ -215,7 +215,9 @@ export class HostFiles {
     const changed = stat[Stat.changedSeconds]! * 1000 + stat[Stat.changedNanoseconds]! / 1e6;
     const writing = isWriting(flags);
     if (file.handles === 0) {
-      if (writing || stat[Stat.size]! > CACHED_SIZE) file.passthroughFd = file.fd;
+      // Writes that pass us by would not end suid and sgid.
+      const privileged = (stat[Stat.mode]! & (S_ISUID | S_ISGID)) !== 0;
+      if (writing ? !privileged : stat[Stat.size]! > CACHED_SIZE) file.passthroughFd = file.fd;
       files.set(slot, file);
       table.hold(slot);
     }
@@ -237,6 +239,16 @@ export class HostFiles {
     if (access !== O_WRONLY) file.reader = fd;
     if (access !== O_RDONLY) file.writer = fd;
     return 0;
+  }
+
+  /** A node that is open already; fills stat. A negated error number. */
+  private openAnother(file: OpenFile, flags: number, uid: number): number {
+    if (!isWriting(flags)) return this.nodes.native.statFd(file.fd);
+    const fd = this.writer(file);
+    if (fd < 0) return fd;
+    // The kernel reads and writes the file itself by now, so what a write would clear goes at once.
+    const error = file.passthroughFd >= 0 && uid !== 0 ? this.clearPrivileges(fd) : 0;
+    return error < 0 ? error : this.nodes.native.statFd(fd);
   }
 
   /**

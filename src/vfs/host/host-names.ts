@@ -54,7 +54,7 @@ export class HostNames {
     const fd = nodes.creating(call, mode | S_IFREG, (kept) =>
       nodes.native.openAt(directory, name, flags, kept & 0o7777),
     );
-    if (fd === -errno.EEXIST && (open.flags & O_EXCL) === 0) return this.openExisting(slot, name, open);
+    if (fd === -errno.EEXIST && (open.flags & O_EXCL) === 0) return this.openExisting(call, slot, name, open);
     check('create', fd);
     try {
       this.own(call, fd, directory, name, 0);
@@ -194,7 +194,7 @@ export class HostNames {
   }
 
   /** Somebody else created the name first: open(2) with O_CREAT then opens it. */
-  private openExisting(slot: number, name: ByteString, open: OpenMode): CreateAnswer {
+  private openExisting(call: Call, slot: number, name: ByteString, open: OpenMode): CreateAnswer {
     const { nodes, files } = this;
     check('statx', nodes.native.statAt(nodes.descriptor(slot), name));
     const node = nodes.enter(slot, name);
@@ -203,6 +203,7 @@ export class HostNames {
     const entry = nodes.entryOf(node, nodes.timeouts.entry(slot));
     const reply = new OpenReply();
     files.open(
+      call,
       entry.nodeId,
       { flags: open.flags & ~(O_CREAT | O_EXCL), killPrivileges: open.killPrivileges === true },
       reply,

@@ -105,8 +105,8 @@ export class HostVolume implements Volume {
     this.metadata.getattr(node, reply);
   }
 
-  open(_call: Call, node: NodeId, mode: OpenMode, reply: OpenReply): void {
-    this.files.open(node, mode, reply);
+  open(call: Call, node: NodeId, mode: OpenMode, reply: OpenReply): void {
+    this.files.open(call, node, mode, reply);
   }
 
   read(_call: Call, _node: NodeId, handle: Handle, offset: number, size: number, reply: ReadReply): void {
