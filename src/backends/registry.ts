@@ -1,9 +1,13 @@
 import type { BackendType } from './backend-type.js';
 import { layered } from './layers/stack.js';
+import { localOptions } from './local/options.js';
+import { ramOptions } from './ram/options.js';
 import { s3Options } from './s3/options.js';
 
 /** The only place that names concrete backends: type of a mount → what its options are and where its code is. */
 export const backendTypes: Readonly<Record<string, BackendType>> = {
+  ram: { options: ramOptions, placement: 'inline', load: () => import('./ram/backend.js') },
+  local: { options: localOptions, placement: 'inline', load: () => import('./local/backend.js') },
   s3: {
     options: s3Options,
     placement: 'remote',

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import {
+  type CompleteMultipartUploadCommandOutput,
   CopyObjectCommand,
   DeleteObjectCommand,
   GetObjectCommand,
@@ -189,15 +190,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
       source,
       context,
     );
-    return {
-      key,
-      kind: 'file',
-      size,
-      modified: answeredAt(completed.$metadata),
-      validator: validatorOf(completed.ETag),
-      ...(completed.VersionId !== undefined && { version: completed.VersionId }),
-      attributes,
-    };
+    return this.#completed(key, object, size, attributes, completed, context);
   }
 
   async remove(key: string, precondition: Precondition, context: Context): Promise<void> {
@@ -389,7 +382,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
         { copySource: from, size, ifMatch },
         context,
       );
-      return { ...info, modified: answeredAt(completed.$metadata), validator: validatorOf(completed.ETag) };
+      return this.#completed(to, target, size, info.attributes, completed, context);
     }
     if (!honoured) await guard();
     const copied = await request(attempt, () =>
@@ -415,6 +408,33 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
       validator: validatorOf(copied.CopyObjectResult?.ETag),
       ...(copied.VersionId !== undefined && { version: copied.VersionId }),
     };
+  }
+
+  /** What a completed upload made. Ceph 16 leaves the ETag out of its answer, so it is asked for. */
+  async #completed(
+    key: string,
+    object: string,
+    size: number,
+    attributes: StoredAttributes,
+    answer: CompleteMultipartUploadCommandOutput,
+    context: Context,
+  ): Promise<ObjectInfo> {
+    if (answer.ETag) {
+      return {
+        key,
+        kind: 'file',
+        size,
+        modified: answeredAt(answer.$metadata),
+        validator: validatorOf(answer.ETag),
+        ...(answer.VersionId !== undefined && { version: answer.VersionId }),
+        attributes,
+      };
+    }
+    const head = await this.#head(object, context);
+    // Somebody may have replaced it since: then that version is not one that the caller knows.
+    const ours = head !== undefined && decodeAttributes(head.Metadata).writer === attributes.writer;
+    if (!ours) throw anotherVersion(key);
+    return infoOf(key, 'file', head);
   }
 
   #copyConditions(precondition: Precondition): { IfMatch?: string; IfNoneMatch?: string } {

@@ -22,7 +22,6 @@ export function createClient(options: S3Options, checksums: 'WHEN_REQUIRED' | 'W
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
   const agent = { keepAlive: true, noDelay: true, maxSockets: SOCKETS, maxFreeSockets: SOCKETS };
   const config: S3ClientConfig = {
-    maxAttempts: 1,
     requestChecksumCalculation: checksums,
     responseChecksumValidation: 'WHEN_REQUIRED',
     forcePathStyle: options.pathStyle ?? options.endpoint !== undefined,
@@ -40,6 +39,13 @@ export function createClient(options: S3Options, checksums: 'WHEN_REQUIRED' | 'W
     config.region ??= process.env.AWS_REGION ?? process.env.AWS_DEFAULT_REGION ?? 'us-east-1';
   }
   const client = new S3Client(config);
+  // In place of the SDK's own, which others stand relative to.
+  client.middlewareStack.add((next) => next, {
+    step: 'finalizeRequest',
+    name: 'retryMiddleware',
+    priority: 'high',
+    override: true,
+  });
   client.middlewareStack.add(
     (next) => async (request) => {
       const result = await next(request);

@@ -60,8 +60,8 @@ function classify(failure: Failure, { conditional = false }: Attempt): MirageErr
   const code = failure.code ?? '';
   const passing = { retryable: true, outcomeUnknown: conditional };
 
-  if (CONNECTING.has(failure.syscall ?? '') || name === 'TimeoutError') {
-    // Only the making of a connection has a time limit in the SDK (see client.ts); nothing was carried out.
+  if (CONNECTING.has(failure.syscall ?? '') || (name === 'TimeoutError' && code === '')) {
+    // The SDK's own time limit is one for connecting (see client.ts); with a code, the name hides a broken connection.
     return { errno: 'EHOSTDOWN', retryable: true, hint: 'check the endpoint of the mount and the network' };
   }
   if (CERTIFICATE_CODE.test(code)) {

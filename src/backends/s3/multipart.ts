@@ -12,6 +12,7 @@ import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteSource, Context } from '../contract.js';
 import { defaultRetry, retrying } from '../layers/retry.js';
 import { sendBody } from './body.js';
+import { toMirageError } from './errors.js';
 import { type Bucket, type Limits, request } from './requests.js';
 
 interface Part {
@@ -128,7 +129,7 @@ async function inParts(
     throw new MirageError(`write ${object}: the store gave no upload id`, { errno: 'EIO' });
   }
   try {
-    const completed = await sendAll(parts, upload, target.limits.parallelParts, context, send);
+    const completed = await sendAll(object, parts, upload, target.limits.parallelParts, context, send);
     await target.beforeCompletion?.();
     return await request(
       { operation: 'write', subject: object, conditional: Object.keys(conditions).length > 0, signal },
@@ -156,6 +157,7 @@ async function inParts(
 }
 
 async function sendAll(
+  object: string,
   parts: readonly Part[],
   upload: string,
   parallel: number,
@@ -190,7 +192,13 @@ async function sendAll(
     });
     // All have to end before the parts are thrown away; the first failure is the one that counts.
     await Promise.allSettled(workers);
-    if (stop.signal.aborted) throw stop.signal.reason;
+    if (stop.signal.aborted) {
+      throw toMirageError(stop.signal.reason, {
+        operation: 'write',
+        subject: object,
+        signal: context.signal,
+      });
+    }
   } finally {
     context.signal.removeEventListener('abort', cancel);
   }
