@@ -35,12 +35,13 @@ const unoctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
 /**
- * Whether a getattr of the folder succeeds, through the kernel. Another process asks: one that asks its own mount and gets no
- * answer cannot be ended. False after `deadline` milliseconds.
+ * Whether the file system at `path` answers a getattr and a statfs, which the kernel never answers from memory. Another process
+ * asks: one that asks its own mount and gets no answer cannot be ended. False after `deadline` milliseconds.
  */
 export function answersThroughKernel(path: string, deadline: number): Promise<boolean> {
+  const ask = 'test -d "$1" && exec stat -f "$1"';
   return new Promise((resolve) => {
-    execFile('test', ['-d', path], { timeout: deadline, killSignal: 'SIGKILL' }, (error) =>
+    execFile('sh', ['-c', ask, 'sh', path], { timeout: deadline, killSignal: 'SIGKILL' }, (error) =>
       resolve(error === null),
     );
   });

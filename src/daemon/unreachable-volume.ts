@@ -1,14 +1,24 @@
+import { errno } from '../errors/errno.js';
 import { Attributes, S_IFDIR } from '../vfs/attributes.js';
-import type { AttributesReply, Call, FileSystem, Handle, NodeId } from '../vfs/operations.js';
+import type {
+  AttributesReply,
+  Call,
+  ExtendedAttributeReply,
+  FileSystem,
+  Handle,
+  NodeId,
+} from '../vfs/operations.js';
 import { rootOf, type Volume, type VolumeContext } from '../vfs/volume.js';
 
-type OperationName = Exclude<keyof FileSystem, 'forget'>;
+type OperationName = Exclude<keyof FileSystem, 'forget' | 'getattr' | 'getxattr' | 'listxattr'>;
 
+/** All that are not answered here. */
 const operations: readonly OperationName[] = [
-  'lookup', 'getattr', 'open', 'read', 'write', 'flush', 'release', 'opendir', 'readdir', 'releasedir', 'getxattr',
-  'setattr', 'readlink', 'mknod', 'mkdir', 'symlink', 'link', 'create', 'temporary', 'unlink', 'rmdir', 'rename', 'fsync',
-  'fsyncdir', 'setxattr', 'listxattr', 'removexattr', 'statfs', 'lseek', 'fallocate', 'copyFileRange',
-]; // biome-ignore format: a table
+  ...(['lookup', 'open', 'read', 'write', 'flush', 'release', 'opendir', 'readdir', 'releasedir'] as const),
+  ...(['setattr', 'readlink', 'mknod', 'mkdir', 'symlink', 'link', 'create', 'temporary', 'unlink'] as const),
+  ...(['rmdir', 'rename', 'fsync', 'fsyncdir', 'setxattr', 'removexattr', 'statfs', 'lseek'] as const),
+  ...(['fallocate', 'copyFileRange'] as const),
+];
 
 type AnyOperation = (...parameters: unknown[]) => unknown;
 
@@ -17,17 +27,23 @@ type AnyOperation = (...parameters: unknown[]) => unknown;
  * all who wait, and then goes to the real volume, or fails with the reason (EHOSTDOWN, ETIMEDOUT).
  */
 export function unreachableVolume(context: VolumeContext, reach: () => Promise<Volume>): Volume {
-  const reached: { volume?: Volume } = {};
+  const reached: { volume?: Volume; attempt?: Promise<Volume> | undefined } = {};
+  const attempt = async (): Promise<Volume> => {
+    try {
+      reached.volume = await reach();
+      return reached.volume;
+    } finally {
+      reached.attempt = undefined;
+    }
+  };
   const pass =
     (name: OperationName): AnyOperation =>
     (...parameters) => {
       const call = (volume: Volume): unknown =>
         (volume[name] as unknown as AnyOperation).apply(volume, parameters);
       if (reached.volume) return call(reached.volume);
-      return reach().then((volume) => {
-        reached.volume = volume;
-        return call(volume);
-      });
+      reached.attempt ??= attempt();
+      return reached.attempt.then(call);
     };
   const passing = Object.fromEntries(operations.map((name) => [name, pass(name)])) as unknown as Volume;
 
@@ -47,6 +63,11 @@ export function unreachableVolume(context: VolumeContext, reach: () => Promise<V
       reply.attributes = placeholder;
       reply.attributesValid = 0;
     },
+    getxattr(call: Call, node: NodeId, name: string, reply: ExtendedAttributeReply) {
+      if (reached.volume) return reached.volume.getxattr(call, node, name, reply);
+      reply.fail(errno.ENODATA);
+    },
+    listxattr: (call, node) => reached.volume?.listxattr(call, node) ?? [],
     forget: (node, count) => reached.volume?.forget(node, count),
     drain: async () => reached.volume?.drain(),
     pending: () => reached.volume?.pending() ?? [],
