@@ -45,6 +45,7 @@ export class HostDirectories {
     const { nodes } = this;
     const slot = nodes.slotOf(node);
     const directory = slot < 0 ? -errno.ESTALE : nodes.descriptors.of(slot);
+    if (directory >= 0) nodes.freshness.observe(slot);
     const fd =
       directory < 0
         ? directory
@@ -138,6 +139,6 @@ export class HostDirectories {
 
   /** Attributes with the names pay only where the kernel may keep them. */
   private listsNodes(slot: number): boolean {
-    return this.nodes.timeouts.entry(slot) > 0 && this.nodes.table.size < LISTED_NODES;
+    return this.nodes.freshness.entry(slot) > 0 && this.nodes.table.size < LISTED_NODES;
   }
 }

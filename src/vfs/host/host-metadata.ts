@@ -84,7 +84,7 @@ export class HostMetadata {
     check('statx', native.statFd(fd));
     return {
       attributes: view.fill(new Attributes(), stat),
-      attributesValid: nodes.timeouts.attributes(slot),
+      attributesValid: nodes.freshness.attributes(slot),
     };
   }
 

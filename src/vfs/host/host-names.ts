@@ -32,12 +32,13 @@ export class HostNames {
     const { nodes } = this;
     const slot = nodes.slotOf(parent);
     const directory = slot < 0 ? -errno.ESTALE : nodes.descriptors.of(slot);
+    if (directory >= 0) nodes.freshness.observe(slot);
     const result = directory < 0 ? directory : nodes.native.statAt(directory, name);
     if (result === 0) {
       nodes.fillEntry(reply, slot, name);
       return;
     }
-    const entryValid = result === -errno.ENOENT ? nodes.timeouts.entry(slot) : 0;
+    const entryValid = result === -errno.ENOENT ? nodes.freshness.entry(slot) : 0;
     if (entryValid === 0) {
       reply.fail(-result);
       return;
@@ -64,7 +65,7 @@ export class HostNames {
     }
     const node = nodes.enter(slot, name);
     const reply = this.files.adopt(node, fd, open.flags);
-    return { entry: nodes.entryOf(node, nodes.timeouts.entry(slot)), open: reply };
+    return { entry: nodes.entryOf(node, nodes.freshness.entry(slot)), open: reply };
   }
 
   temporary(call: Call, parent: NodeId, mode: number, open: OpenMode): CreateAnswer {
@@ -116,7 +117,7 @@ export class HostNames {
     check('link', nodes.native.linkAt(fd, directory, name));
     check('statx', nodes.native.statFd(fd));
     nodes.table.rename(linked, slot, name);
-    return nodes.entryOf(linked, nodes.timeouts.entry(slot));
+    return nodes.entryOf(linked, nodes.freshness.entry(slot));
   }
 
   unlink(parent: NodeId, name: ByteString): void {
@@ -200,7 +201,7 @@ export class HostNames {
     const node = nodes.enter(slot, name);
     // Not for us to open: the kernel finds it by a new lookup.
     if (nodes.table.kinds[node] !== 0o10) throw MirageError.system('create', errno.ESTALE);
-    const entry = nodes.entryOf(node, nodes.timeouts.entry(slot));
+    const entry = nodes.entryOf(node, nodes.freshness.entry(slot));
     const reply = new OpenReply();
     files.open(
       call,

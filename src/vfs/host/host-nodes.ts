@@ -13,11 +13,15 @@ import { type Identity, NodeTable } from './node-table.js';
 const O_PATH = 0o10000000;
 
 /** How long the kernel may remember what it was told, nanoseconds. */
-export interface Timeouts {
-  /** The name `name` in the directory, or that there is no such name. */
+export interface Freshness {
+  /** The directory's entries are about to be looked at. */
+  observe(directory: number): void;
+  /** What a name in the directory leads to, or that there is no such name. */
   entry(directory: number): number;
   /** The attributes that the stat record shows. */
   attributes(slot: number): number;
+  /** The node has gone. */
+  forget(slot: number): void;
 }
 
 /** Throws what a native call answered with a negated error number. */
@@ -33,7 +37,8 @@ export class HostNodes {
   readonly table: NodeTable;
   readonly descriptors: Descriptors;
   readonly view: HostAttributes;
-  timeouts: Timeouts = { entry: () => 0, attributes: () => 0 };
+  /** Set before the first request. */
+  freshness: Freshness = { observe() {}, entry: () => 0, attributes: () => 0, forget() {} };
 
   private readonly base: NodeId;
   private readonly seen: Identity = { device: 0, ino: 0, birth: 0, kind: 0 };
@@ -46,7 +51,7 @@ export class HostNodes {
   constructor(root: number, context: VolumeContext, descriptors: number) {
     const { native } = this;
     this.base = rootOf(context.index) - 1;
-    this.table = new NodeTable((slot) => this.descriptors.close(slot));
+    this.table = new NodeTable((slot) => this.release(slot));
     this.descriptors = new Descriptors(native, this.table, descriptors);
     check('statx', native.statFd(root));
     this.view = new HostAttributes(context.index, native.stat[Stat.device]!, context.mode === 'exec');
@@ -78,6 +83,7 @@ export class HostNodes {
 
   /** The stat record of a node; a negated error number. */
   refresh(slot: number): number {
+    this.freshness.observe(slot);
     const fd = this.table.fds[slot]!;
     if (fd >= 0) {
       this.table.recent[slot] = 1;
@@ -131,20 +137,20 @@ export class HostNodes {
     const slot = this.enter(parent, name);
     this.table.lookups[slot]!++;
     reply.nodeId = this.nodeOf(slot);
-    reply.entryValid = this.timeouts.entry(parent);
-    reply.attributesValid = this.timeouts.attributes(slot);
+    reply.entryValid = this.freshness.entry(parent);
+    reply.attributesValid = this.freshness.attributes(slot);
     reply.attributes = this.view.fill(this.shared, this.stat);
   }
 
   fillAttributes(reply: AttributesReply, slot: number): void {
-    reply.attributesValid = this.timeouts.attributes(slot);
+    reply.attributesValid = this.freshness.attributes(slot);
     reply.attributes = this.view.fill(this.shared, this.stat);
   }
 
   /** As `fillEntry`, with a record of its own. */
   entry(parent: number, name: ByteString): EntryAnswer {
     const slot = this.enter(parent, name);
-    return this.entryOf(slot, this.timeouts.entry(parent));
+    return this.entryOf(slot, this.freshness.entry(parent));
   }
 
   entryOf(slot: number, entryValid: number): EntryAnswer {
@@ -152,7 +158,7 @@ export class HostNodes {
     return {
       nodeId: this.nodeOf(slot),
       entryValid,
-      attributesValid: this.timeouts.attributes(slot),
+      attributesValid: this.freshness.attributes(slot),
       attributes: this.view.fill(new Attributes(), this.stat),
     };
   }
@@ -202,6 +208,11 @@ export class HostNodes {
     const inherits = (stat[Stat.mode]! & 0o2000) !== 0;
     if (caller.uid === this.uid && inherits) return 0;
     return native.chownFd(fd, caller.uid === this.uid ? -1 : caller.uid, inherits ? -1 : caller.gid);
+  }
+
+  private release(slot: number): void {
+    this.descriptors.close(slot);
+    this.freshness.forget(slot);
   }
 
   close(): void {

@@ -25,11 +25,13 @@ import type {
   WriteSource,
 } from '../operations.js';
 import type { Volume, VolumeContext } from '../volume.js';
+import { DirectoryWatch } from './directory-watch.js';
 import { HostDirectories } from './host-directories.js';
 import { HostFiles } from './host-files.js';
 import { HostMetadata } from './host-metadata.js';
 import { HostNames } from './host-names.js';
 import { check, HostNodes } from './host-nodes.js';
+import { LONG, timedFreshness, watchedFreshness } from './host-freshness.js';
 
 export interface HostVolumeOptions {
   /**
@@ -44,8 +46,6 @@ export interface HostVolumeOptions {
 }
 
 const NANOSECONDS = 1e6;
-/** One hour: long enough to cost nothing, short enough to mend what nobody thought of. */
-const LONG = 3_600_000 * NANOSECONDS;
 const WANTED_DESCRIPTORS = 1_048_576;
 const MOST_DESCRIPTORS = 32_768;
 /** One request copies so much at most: the thread serves others too. */
@@ -69,6 +69,7 @@ export class HostVolume implements Volume {
   private readonly names: HostNames;
   private readonly metadata: HostMetadata;
   private readonly directories: HostDirectories;
+  private readonly watch: DirectoryWatch | undefined;
 
   constructor(
     private readonly tree: HostTree,
@@ -85,11 +86,13 @@ export class HostVolume implements Volume {
     check('statfs', native.statfs(tree.root, figures));
     const files = new HostFiles(nodes, () => context.clock.wall(), REPORTING_AT_CLOSE.has(figures[7]!));
     const exclusive = tree.exclusive === true;
-    const valid = exclusive ? LONG : options.freshness === 'ttl' ? options.ttl * NANOSECONDS : 0;
-    nodes.timeouts = {
-      entry: () => valid,
-      attributes: (slot) => (files.hasWriter(slot) ? 0 : valid),
-    };
+    if (!exclusive && options.freshness === 'inotify') {
+      this.watch = new DirectoryWatch(nodes, files, context.notifier, context.log);
+      nodes.freshness = watchedFreshness(this.watch, nodes, files);
+    } else {
+      const ttl = options.freshness === 'ttl' ? options.ttl * NANOSECONDS : 0;
+      nodes.freshness = timedFreshness(exclusive ? LONG : ttl, files);
+    }
     this.nodes = nodes;
     this.files = files;
     this.names = new HostNames(nodes, files);
@@ -261,6 +264,7 @@ export class HostVolume implements Volume {
   async close(): Promise<void> {
     this.files.closeAll();
     this.directories.closeAll();
+    this.watch?.close();
     this.nodes.close();
     this.tree.close();
   }

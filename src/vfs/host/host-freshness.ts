@@ -1,0 +1,40 @@
+import { Stat } from '../../native/local-files.js';
+import type { DirectoryWatch } from './directory-watch.js';
+import type { HostFiles } from './host-files.js';
+import type { Freshness, HostNodes } from './host-nodes.js';
+
+/** One hour, nanoseconds: long enough to cost nothing, short enough to mend what nobody thought of. */
+export const LONG = 3_600_000 * 1e6;
+const DIRECTORY_KIND = 0o4;
+
+/**
+ * The kernel remembers everything for `valid` nanoseconds. Not the attributes of a file that a program may write without a request (passthrough, a
+ * mapping): those are asked for each time.
+ */
+export function timedFreshness(valid: number, files: HostFiles): Freshness {
+  return {
+    observe() {},
+    entry: () => valid,
+    attributes: (slot) => (files.hasWriter(slot) ? 0 : valid),
+    forget() {},
+  };
+}
+
+/** The kernel remembers what a watch tells us about, until it does. */
+export function watchedFreshness(watch: DirectoryWatch, nodes: HostNodes, files: HostFiles): Freshness {
+  const { table, stat } = nodes;
+  return {
+    observe: (directory) => watch.observe(directory),
+    entry: (directory) => (watch.isWatched(directory) ? LONG : 0),
+    attributes(slot) {
+      if (files.hasWriter(slot)) return 0;
+      const parent = table.parents[slot]!;
+      const seenInParent = slot === 0 || (parent >= 0 && watch.isWatched(parent));
+      // A directory's times follow its entries; a file with several names may be written through one in a directory that is not watched.
+      const seenItself =
+        table.kinds[slot] === DIRECTORY_KIND ? watch.isWatched(slot) : stat[Stat.nlink] === 1;
+      return seenInParent && seenItself ? LONG : 0;
+    },
+    forget: (slot) => watch.forget(slot),
+  };
+}
