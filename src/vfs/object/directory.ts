@@ -21,7 +21,7 @@ import {
 } from '../operations.js';
 import { modeOf } from './attributes-of.js';
 import { NONE, ROOT_SLOT, type Slot } from './inode-table.js';
-import { isSpelled, nameOf, nameOfFileBesideDirectory } from './names.js';
+import { isSpelled, NAME_BYTES, nameOf, nameOfFileBesideDirectory } from './names.js';
 import { type Nodes, recordOf } from './nodes.js';
 
 /** Objects in a row without attributes of ours, after which a directory counts as foreign. */
@@ -52,6 +52,10 @@ export class Directories {
   // Look-up.
 
   lookup(parent: Slot, name: ByteString, reply: EntryReply): Answer<void> {
+    if (name.length > NAME_BYTES) {
+      reply.fail(errno.ENAMETOOLONG);
+      return undefined;
+    }
     if (this.#answerKnown(parent, name, reply, this.#scratch)) return undefined;
     return this.#lookupSlowly(parent, name, reply);
   }

@@ -20,7 +20,8 @@ const KEY = `${MARK}key-`;
 const BYTES = `${MARK}bytes-`;
 const LONG = `${MARK}long-`;
 const FILE = `${MARK}file`;
-const NAME_BYTES = 255;
+/** Of a name in the tree. */
+export const NAME_BYTES = 255;
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 

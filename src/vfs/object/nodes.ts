@@ -20,7 +20,7 @@ import {
 } from './attributes-of.js';
 import { Inode } from './inode.js';
 import { InodeTable, type Name, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
-import { componentOf, LongNames, nameOf, nameOfFileBesideDirectory } from './names.js';
+import { componentOf, LongNames, NAME_BYTES, nameOf, nameOfFileBesideDirectory } from './names.js';
 
 export interface ObjectVolumeOptions {
   /** How long what the store said is believed, milliseconds. */
@@ -111,6 +111,7 @@ export class Nodes {
   /** Key of a name in a directory. EINVAL: a spelling of ours that stands for nothing here. */
   keyOf(parent: Slot, name: ByteString): string {
     const directory = this.directoryKey(parent);
+    if (name.length > NAME_BYTES) throw new MirageError('the name is too long', { errno: 'ENAMETOOLONG' });
     const component = componentOf(name) ?? this.longNames.component(directory, name);
     if (component === undefined) {
       throw new MirageError(`${name}: a name with %mirage- stands for a key that a listing has shown`, {
