@@ -50,7 +50,7 @@ export class Reader {
 
   /** `corrupt` is told when the file proves damaged; the query then answers as if there were no row. */
   constructor(file: string, corrupt: (error: unknown) => void) {
-    this.#database = new Database(file, { readonly: true, timeout: 5000 });
+    this.#database = new Database(file, { readonly: true, timeout: 1000 });
     this.#corrupt = corrupt;
     const prepare = (text: string) => this.#database.prepare(text);
     this.#applied = prepare('SELECT applied FROM state');

@@ -126,7 +126,7 @@ function prepare(file: string, log: Log): Database.Database {
 
 /** The write connection. Checkpoints are the writer's decision, not a side effect of a commit. */
 export function connect(file: string): Database.Database {
-  const database = new Database(file, { timeout: 5000 });
+  const database = new Database(file, { timeout: 1000 });
   database.pragma('journal_mode = WAL');
   database.pragma('synchronous = NORMAL');
   database.pragma('wal_autocheckpoint = 0');

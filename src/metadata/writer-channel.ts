@@ -23,7 +23,7 @@ function inlineWriter(file: string): WriterChannel {
 }
 
 function threadWriter(file: string, log: Log): WriterChannel {
-  const worker = new Worker(threadEntry, { workerData: { file }, name: 'metadata-writer' });
+  const worker = new Worker(threadEntry, { workerData: { file }, name: 'metadata-writer', execArgv: [] });
   let fallback: WriterChannel | undefined;
   let current: { request: WriterRequest; answer: (answer: WriterAnswer) => void } | undefined;
 
