@@ -101,6 +101,19 @@ export class MemoryFileSystem implements FileSystem {
     return node;
   }
 
+  /** Exchanges what two names of the root mean. */
+  swap(one: string, other: string): void {
+    const { children } = this.#node(ROOT);
+    const first = children.get(one);
+    const second = children.get(other);
+    if (first && second) children.set(one, second).set(other, first);
+  }
+
+  /** Nodes that are alive. */
+  get nodes(): number {
+    return this.#nodes.size;
+  }
+
   lookup(_call: Call, parent: NodeId, name: string, reply: EntryReply): void {
     const child = this.#nodes.get(parent)?.children.get(name);
     if (child === undefined) {

@@ -2,7 +2,8 @@
  * Serves a small tree over the raw binding until it is unmounted: `server.ts MOUNTPOINT OPTIONS` with OPTIONS in JSON. Speaks in lines of
  * JSON: says `{"ready":true}`, takes commands on its input and answers each with one line, says `{"ended":true}` last.
  */
-import { writeSync } from 'node:fs';
+import { fsyncSync, writeSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { mountRaw } from '../../src/fuse/raw-binding.js';
 import type { Log, LogFields } from '../../src/log/log.js';
@@ -46,6 +47,7 @@ const mount = mountRaw({
 const binding = mount.serve(fileSystem);
 
 const commands: Record<string, (argument: string, second: string) => unknown> = {
+  pid: () => process.pid,
   counters: () => binding.counters(),
   log: () => lines,
   calls: () => calls,
@@ -55,15 +57,29 @@ const commands: Record<string, (argument: string, second: string) => unknown> = 
   },
   /** Changes a file behind the kernel's back. */
   put: (path, text) => writeSync(memory.find(path).fd, text, 0),
-  lookups: (path) => memory.find(path).lookups,
+  /** Lets two names of the root change their meaning behind the kernel's back. */
+  swap: (one, other) => memory.swap(one, other),
+  /** The descriptor that holds a file, with its bytes on the disk. */
+  content: (path) => {
+    const { fd } = memory.find(path);
+    fsyncSync(fd);
+    return fd;
+  },
+  nodes: () => memory.nodes,
+  /** Uses the mount from the process that serves it. */
+  visit: (path) =>
+    stat(`${mountpoint}/${path}`).then(
+      () => 0,
+      (error: NodeJS.ErrnoException) => -(error.errno ?? 0),
+    ),
   invalidateNode: (path) => mount.notifier.invalidateNode(memory.find(path).id, 0, 0),
   invalidateEntry: (path) => mount.notifier.invalidateEntry(memory.find('').id, path),
 };
 
 const input = createInterface({ input: process.stdin });
-input.on('line', (text) => {
+input.on('line', async (text) => {
   const [name, argument = '', second = ''] = JSON.parse(text) as [string, string?, string?];
-  say({ answer: commands[name]?.(argument, second) ?? null });
+  say({ answer: (await commands[name]?.(argument, second)) ?? null });
 });
 say({ ready: true });
 await binding.ended;
