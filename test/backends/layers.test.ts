@@ -67,7 +67,7 @@ test('a wrapped backend has the optional operations of the inner one, and no oth
 });
 
 test('operations of a class keep their object', async () => {
-  const backend = intercept(store, (_operation, c, proceed) => proceed(c));
+  const backend = intercept(store, (_operation, _key, c, proceed) => proceed(c));
   await backend.write('key', text('x'), { precondition: any }, context);
   expect((await backend.stat('key', context))?.size).toBe(1);
 });

@@ -44,12 +44,22 @@ export class Tools {
     return `${this.directory}/${name}`;
   }
 
+  /** Without attributes a conditional write carries a nonce, as all writers should. */
   write(key: string, content: string | Uint8Array, options: Partial<WriteOptions> = {}): Promise<ObjectInfo> {
-    const source = bytesSource(content);
-    return this.backend.write(key, source, { precondition: { kind: 'any' }, ...options }, this.context);
+    const { precondition = { kind: 'any' } } = options;
+    const attributes = options.attributes ?? (precondition.kind === 'any' ? {} : { writer: randomUUID() });
+    return this.backend.write(key, bytesSource(content), { precondition, attributes }, this.context);
   }
 
-  async read(key: string, range: ByteRange = WHOLE, match?: string): Promise<string> {
+  async createDirectory(key: string): Promise<void> {
+    if (hasDirectories(this.backend)) {
+      await this.backend.createDirectory(key, { writer: randomUUID() }, this.context);
+    }
+  }
+
+  /** Names the version that is there when no other is asked for: so a read may be broken off and go on. */
+  async read(key: string, range: ByteRange = WHOLE, version?: string): Promise<string> {
+    const match = version ?? (await this.backend.stat(key, this.context))?.validator;
     const chunks: Uint8Array[] = [];
     const sink = { write: (chunk: Uint8Array) => void chunks.push(chunk) };
     await this.backend.read(key, range, sink, this.context, match);
@@ -110,7 +120,7 @@ export async function runCheck(backend: Backend, check: Check, signal: AbortSign
   if (check.requires?.(backend) === false) return { name, outcome: 'skipped' };
   const tools = new Tools(backend, `conformance-${randomUUID()}`, signal);
   try {
-    if (hasDirectories(backend)) await backend.createDirectory(tools.directory, {}, tools.context);
+    await tools.createDirectory(tools.directory);
     await check.run(backend, tools);
     await tools.clear(tools.directory);
     return { name, outcome: 'passed' };

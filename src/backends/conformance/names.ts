@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { hasDirectories } from '../contract.js';
-import { type Check, refuses, type Tools } from './check.js';
+import { type Check, refuses } from './check.js';
 
 const ODD_NAMES = [
   'a b',
@@ -34,7 +34,7 @@ export const nameChecks: readonly Check[] = [
     async run(_backend, tools) {
       const { directory } = tools;
       await tools.write(tools.key('file'), 'four');
-      await makeDirectory(tools, 'below');
+      await tools.createDirectory(tools.key('below'));
       await tools.write(tools.key('below/deep'), 'x');
       const entries = await tools.list(directory);
       assert.deepEqual(entries.map((entry) => [entry.key, entry.kind]).sort(), [
@@ -55,8 +55,8 @@ export const nameChecks: readonly Check[] = [
   {
     name: 'a name is no prefix: siblings that begin alike do not show',
     async run(backend, tools) {
-      await makeDirectory(tools, 'a');
-      await makeDirectory(tools, 'ab');
+      await tools.createDirectory(tools.key('a'));
+      await tools.createDirectory(tools.key('ab'));
       await tools.write(tools.key('a/1'), 'x');
       await tools.write(tools.key('ab/2'), 'x');
       await tools.write(tools.key('abc'), 'x');
@@ -99,7 +99,7 @@ export const nameChecks: readonly Check[] = [
     name: 'odd names are directories like others',
     async run(_backend, tools) {
       const names = ODD_NAMES.filter((name) => name.length < 100);
-      for (const name of names) await makeDirectory(tools, name);
+      for (const name of names) await tools.createDirectory(tools.key(name));
       await Promise.all(names.map((name) => tools.write(tools.key(`${name}/file`), name)));
       const entries = await tools.list(tools.directory);
       assert.deepEqual(entries.map((entry) => entry.key).sort(), names.map((name) => tools.key(name)).sort());
@@ -159,7 +159,7 @@ export const nameChecks: readonly Check[] = [
     async run(backend, tools) {
       if (!hasDirectories(backend)) return;
       const key = tools.key('directory');
-      await backend.createDirectory(key, {}, tools.context);
+      await tools.createDirectory(key);
       assert.equal((await tools.stat(key)).kind, 'directory');
       const entries = await tools.list(tools.directory);
       assert.deepEqual(
@@ -167,7 +167,7 @@ export const nameChecks: readonly Check[] = [
         [[key, 'directory']],
       );
       assert.deepEqual(await tools.list(key), []);
-      await refuses(backend.createDirectory(key, {}, tools.context), 'EEXIST');
+      await refuses(tools.createDirectory(key), 'EEXIST');
       await tools.write(`${key}/file`, 'x');
       await refuses(backend.removeDirectory(key, tools.context), 'ENOTEMPTY');
       await backend.remove(`${key}/file`, { kind: 'any' }, tools.context);
@@ -176,9 +176,3 @@ export const nameChecks: readonly Check[] = [
     },
   },
 ];
-
-async function makeDirectory(tools: Tools, name: string): Promise<void> {
-  if (hasDirectories(tools.backend)) {
-    await tools.backend.createDirectory(tools.key(name), {}, tools.context);
-  }
-}

@@ -51,7 +51,7 @@ export const optionalChecks: readonly Check[] = [
       assert.equal(info.validator, changed.validator);
       assert.equal(await tools.read(key), 'content');
       await tools.write(key, 'another');
-      await refuses(backend.setAttributes(key, 'file', {}, base, tools.context), 'ESTALE');
+      await refuses(backend.setAttributes(key, 'file', { writer: 'nonce-2' }, base, tools.context), 'ESTALE');
       await refuses(
         backend.setAttributes(tools.key('missing'), 'file', {}, { kind: 'any' }, tools.context),
         'ENOENT',
@@ -65,8 +65,9 @@ export const optionalChecks: readonly Check[] = [
     async run(backend, tools) {
       if (!hasSetAttributes(backend) || !hasDirectories(backend)) return;
       const key = tools.key('directory');
-      await backend.createDirectory(key, { mode: 0o40750, uid: 5 }, tools.context);
-      assert.deepEqual((await tools.stat(key)).attributes, { mode: 0o40750, uid: 5 });
+      const attributes = { mode: 0o40750, uid: 5, writer: 'nonce-1' };
+      await backend.createDirectory(key, attributes, tools.context);
+      assert.deepEqual((await tools.stat(key)).attributes, attributes);
       await tools.write(`${key}/child`, 'x');
       await backend.setAttributes(key, 'directory', { mode: 0o40700 }, { kind: 'any' }, tools.context);
       const info = await tools.stat(key);

@@ -1,6 +1,6 @@
 import { sleep, type Timers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
-import type { Backend, ListPage } from '../contract.js';
+import type { Backend, ListPage, Validator } from '../contract.js';
 import { CHANGES, intercept, type OperationName } from './intercept.js';
 
 /** What goes wrong with one call. */
@@ -15,9 +15,16 @@ export type Fault =
   /** A listing answers what it did the first time it was asked. */
   | { readonly kind: 'stale' };
 
+/** What is known of a call before it goes wrong. `match` is the version that a read names, if any. */
+export interface Call {
+  readonly operation: OperationName;
+  readonly key: string;
+  readonly match?: Validator | undefined;
+}
+
 export interface ChaosOptions {
-  /** Called once per call, in the order they come: a seeded generator makes a run repeatable. */
-  readonly next: (operation: OperationName) => Fault;
+  /** Called once per call, in the order they come. */
+  readonly next: (call: Call) => Fault;
   readonly timers: Timers;
 }
 
@@ -31,8 +38,8 @@ export function chaos(inner: Backend, options: ChaosOptions): Backend {
       outcomeUnknown: CHANGES.has(operation),
     });
 
-  const faulty = intercept(inner, async (operation, context, proceed) => {
-    const fault = options.next(operation);
+  const faulty = intercept(inner, async (operation, key, context, proceed) => {
+    const fault = options.next({ operation, key });
     if (fault.kind === 'latency') await sleep(options.timers, fault.milliseconds, context.signal);
     if (fault.kind === 'unavailable') throw unsettled(operation, '503');
     const answer = await proceed(context);
@@ -42,16 +49,16 @@ export function chaos(inner: Backend, options: ChaosOptions): Backend {
   return {
     ...faulty,
     async list(prefix, cursor, context) {
-      const fault = options.next('list');
-      const page = await inner.list(prefix, cursor, context);
       const asked = `${prefix}\0${cursor ?? ''}`;
+      const fault = options.next({ operation: 'list', key: asked });
+      const page = await inner.list(prefix, cursor, context);
       const first = firstPages.get(asked);
       if (first === undefined) firstPages.set(asked, page);
       if (fault.kind === 'unavailable' || fault.kind === 'reset') throw unsettled('list', 'connection reset');
       return fault.kind === 'stale' ? (first ?? page) : page;
     },
     async read(key, range, sink, context, match) {
-      const fault = options.next('read');
+      const fault = options.next({ operation: 'read', key, match });
       if (fault.kind === 'latency') await sleep(options.timers, fault.milliseconds, context.signal);
       if (fault.kind === 'unavailable') throw unsettled('read', '503');
       if (fault.kind !== 'reset') return inner.read(key, range, sink, context, match);

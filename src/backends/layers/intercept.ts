@@ -46,9 +46,10 @@ type Optional = DirectoryBackend &
   UsageBackend &
   HostTreeBackend;
 
-/** Runs around a call; `proceed` makes it, as often as the interceptor likes. */
+/** Runs around a call; `proceed` makes it, as often as the interceptor likes. `key` is what it is about: the target of a copy. */
 export type Interceptor = <T>(
   operation: OperationName,
+  key: string,
   context: Context,
   proceed: (context: Context) => Promise<T>,
 ) => Promise<T>;
@@ -60,32 +61,35 @@ export type Interceptor = <T>(
 export function intercept(inner: Backend, around: Interceptor): Backend {
   const wrapped: Backend & Partial<Optional> = {
     capabilities: inner.capabilities,
-    stat: (key, context) => around('stat', context, (c) => inner.stat(key, c)),
-    list: (prefix, cursor, context) => around('list', context, (c) => inner.list(prefix, cursor, c)),
+    stat: (key, context) => around('stat', key, context, (c) => inner.stat(key, c)),
+    list: (prefix, cursor, context) => around('list', prefix, context, (c) => inner.list(prefix, cursor, c)),
     read: (key, range, sink, context, match) =>
-      around('read', context, (c) => inner.read(key, range, sink, c, match)),
+      around('read', key, context, (c) => inner.read(key, range, sink, c, match)),
     write: (key, source, options, context) =>
-      around('write', context, (c) => inner.write(key, source, options, c)),
+      around('write', key, context, (c) => inner.write(key, source, options, c)),
     remove: (key, precondition, context) =>
-      around('remove', context, (c) => inner.remove(key, precondition, c)),
+      around('remove', key, context, (c) => inner.remove(key, precondition, c)),
     ...(hasDirectories(inner) && {
       createDirectory: (key, attributes, context) =>
-        around('createDirectory', context, (c) => inner.createDirectory(key, attributes, c)),
+        around('createDirectory', key, context, (c) => inner.createDirectory(key, attributes, c)),
       removeDirectory: (key, context) =>
-        around('removeDirectory', context, (c) => inner.removeDirectory(key, c)),
+        around('removeDirectory', key, context, (c) => inner.removeDirectory(key, c)),
     }),
     ...(hasCopy(inner) && {
-      copy: (from, to, options, context) => around('copy', context, (c) => inner.copy(from, to, options, c)),
+      copy: (from, to, options, context) =>
+        around('copy', to, context, (c) => inner.copy(from, to, options, c)),
     }),
     ...(hasSetAttributes(inner) && {
       setAttributes: (key, kind, attributes, precondition, context) =>
-        around('setAttributes', context, (c) => inner.setAttributes(key, kind, attributes, precondition, c)),
+        around('setAttributes', key, context, (c) =>
+          inner.setAttributes(key, kind, attributes, precondition, c),
+        ),
     }),
     ...(hasRename(inner) && {
-      rename: (from, to, context) => around('rename', context, (c) => inner.rename(from, to, c)),
+      rename: (from, to, context) => around('rename', to, context, (c) => inner.rename(from, to, c)),
     }),
     ...(hasUsage(inner) && {
-      usage: (context) => around('usage', context, (c) => inner.usage(c)),
+      usage: (context) => around('usage', '', context, (c) => inner.usage(c)),
     }),
     ...(hasHostTree(inner) && { openTree: () => inner.openTree() }),
     ...(inner.close && { close: inner.close.bind(inner) }),
@@ -95,4 +99,4 @@ export function intercept(inner: Backend, around: Interceptor): Backend {
 
 /** A copy of `inner` as a plain object, to replace single operations of: those of a class would be lost in a spread. */
 export const plain = (inner: Backend): Backend =>
-  intercept(inner, (_operation, context, proceed) => proceed(context));
+  intercept(inner, (_operation, _key, context, proceed) => proceed(context));

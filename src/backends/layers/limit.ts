@@ -36,7 +36,7 @@ export function limit(inner: Backend, concurrency: number): Backend {
     }
   }
 
-  return intercept(inner, async (_operation, context, proceed) => {
+  return intercept(inner, async (_operation, _key, context, proceed) => {
     context.signal.throwIfAborted();
     await enter(context.signal);
     try {

@@ -48,7 +48,7 @@ export function metrics(inner: Backend, counters: Metrics, clock: Clock): Backen
       return inner.write(key, countedSource, options, context);
     },
   };
-  return intercept(counted, async (operation, context, proceed) => {
+  return intercept(counted, async (operation, _key, context, proceed) => {
     const started = clock.monotonic();
     try {
       return await proceed(context);

@@ -15,7 +15,7 @@ import { plain } from './intercept.js';
  * Turns unknown outcomes into known ones. A conditional change that ended in a broken connection or a 5xx may have been carried
  * out, now or a moment later; so the object is read back: it carries the nonce of our write (done), is still in the state
  * that the precondition asked for (tried once more, and whatever is left of the first try cannot do harm: both
- * carry the precondition, one wins), or belongs to somebody else (ESTALE).
+ * carry the precondition, one wins), or belongs to somebody else (ESTALE). What is done whatever the state is can simply be done again.
  */
 export function readBack(inner: Backend): Backend {
   async function look(key: string, context: Context, failure: MirageError): Promise<ObjectInfo | undefined> {
@@ -39,11 +39,11 @@ export function readBack(inner: Backend): Backend {
         return await change();
       } catch (error) {
         const undecided = MirageError.is(error) && (error.outcomeUnknown || (tries > 1 && refused(error)));
-        if (!undecided || nonce === undefined) throw error;
+        if (!undecided || (nonce === undefined && precondition.kind !== 'any')) throw error;
         failure = error;
       }
       const found = await look(key, context, failure);
-      if (found?.attributes?.writer === nonce) return found;
+      if (nonce !== undefined && found?.attributes?.writer === nonce) return found;
       if (refused(failure) || tries === TRIES) throw failure;
       if (!holds(precondition, found)) throw lost(key, failure);
     }
@@ -75,6 +75,16 @@ export function readBack(inner: Backend): Backend {
         settle(key, attributes.writer, { kind: 'absent' }, context, () =>
           inner.createDirectory(key, attributes, context),
         ),
+      async removeDirectory(key: string, context: Context) {
+        for (let tries = 1; ; tries++) {
+          try {
+            return await inner.removeDirectory(key, context);
+          } catch (error) {
+            if (tries > 1 && MirageError.is(error, 'ENOENT')) return;
+            if (!MirageError.is(error) || !error.outcomeUnknown || tries === TRIES) throw error;
+          }
+        }
+      },
     }),
     ...(hasCopy(inner) && {
       copy: (from: string, to: string, options: Parameters<typeof inner.copy>[2], context: Context) =>

@@ -54,7 +54,7 @@ export async function retrying<T>(
 /** Repeats what failed for a passing reason and had no effect. A read goes on where it stopped, if it names its version. */
 export function retry(inner: Backend, options: RetryOptions = defaultRetry): Backend {
   return {
-    ...intercept(inner, (_operation, context, proceed) =>
+    ...intercept(inner, (_operation, _key, context, proceed) =>
       retrying(() => proceed(context), options, context.signal),
     ),
     read(key, range, sink, context, match) {

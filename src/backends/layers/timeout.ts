@@ -16,7 +16,7 @@ export const defaultTimeout: TimeoutOptions = { idle: 15_000, serverSide: 600_00
 /** Aborts calls that stand still: `ETIMEDOUT`. A transfer may take as long as it likes while bytes move. */
 export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout): Backend {
   return {
-    ...intercept(inner, (operation, context, proceed) =>
+    ...intercept(inner, (operation, _key, context, proceed) =>
       watched(operation, context, options, (c) => proceed(c)),
     ),
     read: (key, range, sink, context, match) =>

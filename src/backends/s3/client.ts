@@ -25,7 +25,15 @@ export function createClient(options: S3Options, checksums: 'WHEN_REQUIRED' | 'W
     requestChecksumCalculation: checksums,
     responseChecksumValidation: 'WHEN_REQUIRED',
     forcePathStyle: options.pathStyle ?? options.endpoint !== undefined,
-    requestHandler: { httpAgent: agent, httpsAgent: agent, connectionTimeout: CONNECT_MILLISECONDS },
+    requestHandler: {
+      httpAgent: agent,
+      httpsAgent: agent,
+      connectionTimeout: CONNECT_MILLISECONDS,
+      // Silence is watched by the timeout layer, which knows what makes progress.
+      socketTimeout: 0,
+    },
+    // It would cost a connection of its own, and a round trip, for every larger body.
+    expectContinueHeader: false,
     logger: silent,
     ...credentials(options),
   };
