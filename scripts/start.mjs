@@ -15,10 +15,13 @@ if (runningAt(mountpoint)) {
   console.log(`Mirage is already mounted at ${mountpoint}.`);
   console.log(`\nLook at it:  npx mirage status\nStop it:     ${unmount}`);
 } else {
+  // The folder that quickstart.yaml shows at local/.
+  const home = process.env.HOME || homedir();
+  mkdirSync(join(home, 'mirage-files'), { recursive: true });
   const { status } = spawnSync(
     process.execPath,
     [mirage, 'mount', '--config', join(root, 'mounts', 'quickstart.yaml'), mountpoint],
-    { stdio: 'inherit' },
+    { stdio: 'inherit', env: { ...process.env, HOME: home } },
   );
   if (status !== 0) process.exit(status ?? 1);
   const done = tour(mountpoint);

@@ -2,18 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
-import { backendTypes } from '../backends/registry.js';
-import { redactionOf } from '../daemon/process.js';
+import { Redaction } from '../log/redaction.js';
 import { packageRoot } from '../native/load.js';
-import { checkConfig, initConfig, printSchema } from './config.js';
-import { doctor } from './doctor.js';
 import { exitCodeOf, exitCodes } from './exit-codes.js';
-import { mount } from './mount.js';
 import { Output } from './output.js';
-import { status } from './status.js';
-import { unmount } from './unmount.js';
 
-let redaction = redactionOf(undefined);
+let redaction = new Redaction();
 const output = new Output(() => redaction);
 const conceal = (known: typeof redaction): void => {
   redaction = known;
@@ -29,6 +23,9 @@ const run =
   async (...parameters: P): Promise<void> => {
     exitCode = await action(...parameters);
   };
+
+/** The code of a command is loaded when it runs: most need little of what mounting needs. */
+const types = async () => (await import('../backends/registry.js')).backendTypes;
 
 const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 
@@ -71,17 +68,16 @@ Examples:
   mirage mount --config mirage.yaml`,
   )
   .action(
-    run((source: string | undefined, mountpoint: string | undefined, options: MountFlags) =>
-      mount(
-        {
-          positional: [source, mountpoint].filter((word) => word !== undefined),
-          ...(options.config !== undefined && { config: options.config }),
-          option: options.o ?? [],
-          foreground: options.foreground ?? false,
-        },
-        { output, types: backendTypes, version, conceal },
-      ),
-    ),
+    run(async (source: string | undefined, mountpoint: string | undefined, options: MountFlags) => {
+      const { mount } = await import('./mount.js');
+      const command = {
+        positional: [source, mountpoint].filter((word) => word !== undefined),
+        ...(options.config !== undefined && { config: options.config }),
+        option: options.o ?? [],
+        foreground: options.foreground ?? false,
+      };
+      return mount(command, { output, types: await types(), version, conceal });
+    }),
   );
 
 program
@@ -91,7 +87,10 @@ program
   .argument('<mountpoint>')
   .option('--force', 'unmount even if programs use it or something cannot be stored')
   .action(
-    run((folder: string, options: { force?: boolean }) => unmount(folder, options.force ?? false, output)),
+    run(async (folder: string, options: { force?: boolean }) => {
+      const { unmount } = await import('./unmount.js');
+      return unmount(folder, options.force ?? false, output);
+    }),
   );
 
 program
@@ -100,9 +99,10 @@ program
   .argument('[mountpoint]')
   .option('--json', 'for programs')
   .action(
-    run((folder: string | undefined, options: { json?: boolean }) =>
-      status(folder, options.json ?? false, output),
-    ),
+    run(async (folder: string | undefined, options: { json?: boolean }) => {
+      const { status } = await import('./status.js');
+      return status(folder, options.json ?? false, output);
+    }),
   );
 
 program
@@ -110,24 +110,30 @@ program
   .description('check this machine, the configuration and its stores')
   .option('-c, --config <file>')
   .action(
-    run((options: { config?: string }) => doctor(options.config, { output, types: backendTypes, conceal })),
+    run(async (options: { config?: string }) => {
+      const { doctor } = await import('./doctor.js');
+      return doctor(options.config, { output, types: await types(), conceal });
+    }),
   );
 
+const configuring = () => import('./config.js');
 const config = program.command('config').description('check, begin or describe a configuration file');
 config
   .command('check')
   .argument('[file]')
   .description('say what is wrong, with file and line')
-  .action(run((file: string | undefined) => checkConfig(file, backendTypes, output)));
+  .action(
+    run(async (file: string | undefined) => (await configuring()).checkConfig(file, await types(), output)),
+  );
 config
   .command('init')
   .argument('[file]', 'file to write', 'mirage.yaml')
   .description('write a commented configuration')
-  .action(run((file: string) => initConfig(file, backendTypes, output)));
+  .action(run(async (file: string) => (await configuring()).initConfig(file, await types(), output)));
 config
   .command('schema')
   .description('print the JSON schema for editors')
-  .action(run(() => printSchema(backendTypes, output)));
+  .action(run(async () => (await configuring()).printSchema(await types(), output)));
 
 interface MountFlags {
   readonly config?: string;

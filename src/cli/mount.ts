@@ -6,12 +6,9 @@ import { type CommandOptions, configurationOfSource, loadConfiguration } from '.
 import { ConfigurationError } from '../config/problem.js';
 import { askUnmount } from '../daemon/control-client.js';
 import { socketPath } from '../daemon/control-protocol.js';
-import { Daemon } from '../daemon/daemon.js';
 import { launchDaemon } from '../daemon/launch.js';
-import { writeToErrorOutput } from '../daemon/log-file.js';
 import { answersThroughKernel } from '../daemon/mount-table.js';
-import { endOnSignals, prepareProcess, redactionOf } from '../daemon/process.js';
-import { notifyService } from '../daemon/service.js';
+import { redactionOf } from '../daemon/process.js';
 import type { MountStatus } from '../daemon/status.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Redaction } from '../log/redaction.js';
@@ -35,13 +32,15 @@ export interface MountContext {
 }
 
 /** How long the first getattr through the kernel may take, milliseconds. */
-const PROOF_DEADLINE = 15_000;
+export const PROOF_DEADLINE = 15_000;
 
 /** Returns the exit code when the mount stands (detached) or has ended (foreground). */
 export async function mount(command: MountCommand, context: MountContext): Promise<number> {
   const configuration = configurationOf(command, context);
   context.conceal(redactionOf(configuration));
-  return command.foreground ? inForeground(configuration, context) : detached(configuration, context);
+  if (!command.foreground) return detached(configuration, context);
+  const { mountHere } = await import('./foreground.js');
+  return mountHere(configuration, context);
 }
 
 async function detached(configuration: Configuration, { output, version }: MountContext): Promise<number> {
@@ -54,40 +53,7 @@ async function detached(configuration: Configuration, { output, version }: Mount
   return announce(mountpoint, mounts, configuration, output);
 }
 
-async function inForeground(configuration: Configuration, context: MountContext): Promise<number> {
-  const { output, types, version } = context;
-  prepareProcess();
-  const redaction = redactionOf(configuration);
-  const log = writeToErrorOutput(redaction);
-  const runtime = runtimeDirectory(process.env);
-  const daemon = await Daemon.start({
-    configuration,
-    types,
-    runtimeDirectory: runtime,
-    version,
-    redaction,
-    log,
-  });
-  endOnSignals(daemon);
-  if (!(await answersThroughKernel(daemon.mountpoint, PROOF_DEADLINE))) {
-    await daemon.unmount(true, () => undefined);
-    throw noAnswer(configuration);
-  }
-  const { mounts } = await daemon.status();
-  announce(daemon.mountpoint, mounts, configuration, output);
-  notifyService(`READY=1\nSTATUS=mounted at ${daemon.mountpoint}`);
-  const left = await daemon.ended;
-  await daemon.closed;
-  if (left.length === 0) return exitCodes.ok;
-  output.problem({
-    what: `ended with ${left.length} changes that are not on their store`,
-    why: left.join(', '),
-    remedy: `look at the log above and at ${configuration.state}/conflicts`,
-  });
-  return exitCodes.failure;
-}
-
-const noAnswer = (configuration: Configuration): MirageError =>
+export const noAnswer = (configuration: Configuration): MirageError =>
   new MirageError(`${configuration.mountpoint} was mounted but does not answer`, {
     errno: 'EIO',
     cause: new Error(`no getattr within ${PROOF_DEADLINE / 1000} s; it is unmounted again`),
@@ -95,7 +61,7 @@ const noAnswer = (configuration: Configuration): MirageError =>
   });
 
 /** Says what is mounted, and what is not. */
-function announce(
+export function announce(
   mountpoint: string,
   mounts: readonly MountStatus[],
   configuration: Configuration,

@@ -91,7 +91,8 @@ export class Daemon implements Controlled {
 
   async #afterwards(): Promise<void> {
     await this.ended.catch(() => undefined);
-    // Those who wait for the unmount write their answers first.
+    // Those who wait for the unmount write their answers first: the kernel may tell us of the end before it answers the call.
+    await this.#unmounting?.catch(() => undefined);
     await new Promise((resolve) => setImmediate(resolve));
     await this.#parts.control?.close();
   }
