@@ -229,12 +229,15 @@ export function source(text: string, killPrivileges = false): WriteSource {
   };
 }
 
+/** An O_PATH descriptor of a folder, for a volume that closes it. */
+export const openRoot = (path: string): number => localFiles().openPath(path, O_PATH | constants.O_DIRECTORY);
+
 /** A temporary folder, and its O_PATH descriptor for a volume. */
 export function temporaryFolder(): { path: string; root(): number; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), 'mirage-host-'));
   return {
     path,
-    root: () => localFiles().openPath(path, O_PATH | constants.O_DIRECTORY),
+    root: () => openRoot(path),
     remove: () => rmSync(path, { recursive: true, force: true }),
   };
 }

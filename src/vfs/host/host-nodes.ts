@@ -1,7 +1,7 @@
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { type LocalFiles, localFiles, Stat } from '../../native/local-files.js';
-import { Attributes } from '../attributes.js';
+import { Attributes, S_IFMT } from '../attributes.js';
 import type { AttributesReply, ByteString, Call, EntryAnswer, EntryReply, NodeId } from '../operations.js';
 import { rootOf, type VolumeContext } from '../volume.js';
 import { Descriptors, identify } from './descriptors.js';
@@ -170,7 +170,7 @@ export class HostNodes {
    */
   creating(caller: Call, mode: number, action: (mode: number) => number): number {
     const { native, view } = this;
-    const requested = view.mode(caller.requestedMode ?? mode);
+    const requested = view.mode(((caller.requestedMode ?? mode) & 0o7777) | (mode & S_IFMT));
     const umask = requested & ~mode & 0o777;
     if (umask !== 0) native.threadUmask(umask);
     const result = this.as(caller, () => action(requested));
