@@ -118,9 +118,8 @@ export class CachedFile implements CleanFile {
     const { size } = this.version;
     const end = Math.min(offset + length, size);
     if (offset >= end) return undefined;
-    const present = this.present.has(offset, end);
     follow(cursor, offset, end);
-    if (!present) {
+    if (!this.present.has(offset, end)) {
       if (this.#stale) return Promise.reject(staleError(this.version.key));
       try {
         this.#request(offset, end, cursor);
@@ -129,7 +128,7 @@ export class CachedFile implements CleanFile {
       }
     }
     if (cursor.window === AHEAD && size > PART) this.#readAhead(end);
-    return present ? undefined : this.#fetcher.wait(offset, end, signal);
+    return this.present.has(offset, end) ? undefined : this.#fetcher.wait(offset, end, signal);
   }
 
   ensureAll(signal: AbortSignal): undefined | Promise<void> {

@@ -189,7 +189,7 @@ export class Fetcher {
   }
 
   #drop(fetch: Fetch): void {
-    if (fetch.dropped) return;
+    if (fetch.dropped || fetch.arrived === fetch.end) return;
     fetch.dropped = true;
     this.#unclaim(fetch);
     fetch.abort.abort();

@@ -96,6 +96,7 @@ export class WorkingFile implements StagedFile {
     this.#own.add(offset, Math.min(offset + length, this.#baseSize));
     if (offset + length > this.#size) this.#size = offset + length;
     this.#changed();
+    if (this.#unmeasured >= MEASURE_AFTER) this.#measure();
   }
 
   truncate(size: number, signal: AbortSignal): undefined | Promise<void> {
@@ -213,6 +214,7 @@ export class WorkingFile implements StagedFile {
       this.#own.add(at, at + copied);
       done += copied;
     }
+    if (this.#unmeasured >= MEASURE_AFTER) this.#measure();
   }
 
   /** Takes room for bytes at an offset, more than needed at times; the true figure is asked now and then. */
@@ -228,7 +230,6 @@ export class WorkingFile implements StagedFile {
     }
     this.#charged += length;
     this.#unmeasured += length;
-    if (this.#unmeasured >= MEASURE_AFTER) this.#measure();
   }
 
   #isAllocated(offset: number, length: number): boolean {

@@ -19,6 +19,7 @@ export class ContentBench {
   readonly lines: string[] = [];
   limit: number;
   content: ContentStore;
+  #isOpen = false;
 
   constructor(limit = 1024 * MIB, directory = mkdtempSync(join(tmpdir(), 'mirage-content-'))) {
     this.directory = directory;
@@ -31,17 +32,24 @@ export class ContentBench {
     const log: Log = { debug() {}, info: write, warn: write, error: write, with: () => log };
     const { directory, limit, store } = this;
     this.content = openContent({ directory, limit, port: store, log, clock: fixedClock });
+    this.#isOpen = true;
     this.content.identify(0, 's3://bucket/');
     return this.content;
   }
 
+  async close(): Promise<void> {
+    const { content } = this;
+    this.#isOpen = false;
+    await content.close();
+  }
+
   async reopen(): Promise<ContentStore> {
-    await this.content.close();
+    await this.close();
     return this.open();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.content.close();
+    if (this.#isOpen) await this.content.close();
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

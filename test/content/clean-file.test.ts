@@ -209,7 +209,7 @@ describe('the cache directory', () => {
         const file = bench.content.acquire(version);
         await file.ensureAll(never);
         file.release();
-        if (when === 'between two runs') await bench.content.close();
+        if (when === 'between two runs') await bench.close();
         damage(cacheFiles(bench.directory).at(-1)!);
         if (when === 'between two runs') bench.open();
         const again = bench.content.acquire(version);
@@ -229,7 +229,7 @@ describe('the cache directory', () => {
     const file = bench.content.acquire(version);
     await file.ensureAll(never);
     file.release();
-    await bench.content.close();
+    await bench.close();
     writeFileSync(
       join(bench.directory, 'index.db'),
       'this is no database at all, and long enough to tell'.repeat(100),
