@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ContentStore } from '../../src/content/contract.js';
 import { openContent } from '../../src/content/open-content.js';
-import { errnoName } from '../../src/errors/errno.js';
+import { errno, errnoName } from '../../src/errors/errno.js';
 import { errnoOf } from '../../src/errors/mirage-error.js';
 import type { Log } from '../../src/log/log.js';
 import type { MetadataStore } from '../../src/metadata/contract.js';
 import { openMetadata } from '../../src/metadata/open-metadata.js';
 import { Transfer } from '../../src/transfer/transfer.js';
-import { Attributes } from '../../src/vfs/attributes.js';
+import { Attributes, S_IFDIR, S_IFMT } from '../../src/vfs/attributes.js';
 import type { ObjectVolumeOptions } from '../../src/vfs/object/nodes.js';
 import { ObjectVolume } from '../../src/vfs/object/object-volume.js';
 import {
@@ -122,8 +122,10 @@ export class Tree {
   async node(path: string): Promise<NodeId> {
     let node = ROOT;
     for (const name of parts(path)) {
+      // Below a file there is nothing: the kernel says ENOTDIR without asking.
+      if (((await this.fstat(node)).mode & S_IFMT) !== S_IFDIR) throw failure(errno.ENOENT);
       node = (await this.lookup(node, name)).nodeId;
-      if (node === 0) throw failure(2);
+      if (node === 0) throw failure(errno.ENOENT);
     }
     return node;
   }
@@ -131,7 +133,9 @@ export class Tree {
   async #parent(path: string): Promise<[NodeId, string]> {
     const names = parts(path);
     const name = names.pop() ?? '';
-    return [await this.node(names.join('/')), latin(name)];
+    const parent = await this.node(names.join('/'));
+    if (((await this.fstat(parent)).mode & S_IFMT) !== S_IFDIR) throw failure(errno.ENOENT);
+    return [parent, latin(name)];
   }
 
   async stat(path: string): Promise<Attributes> {
@@ -149,7 +153,7 @@ export class Tree {
     return this.node(path).then(
       () => true,
       (error) => {
-        if (errnoOf(error) === 2) return false;
+        if (errnoOf(error) === errno.ENOENT) return false;
         throw error;
       },
     );
@@ -190,12 +194,13 @@ export class Tree {
     await this.volume.mkdir(this.call, parent, name, mode);
   }
   async rmdir(path: string): Promise<void> {
+    await this.node(path);
     const [parent, name] = await this.#parent(path);
     await this.volume.rmdir(this.call, parent, name);
   }
   async unlink(path: string): Promise<void> {
+    await this.node(path);
     const [parent, name] = await this.#parent(path);
-    await this.lookup(parent, Buffer.from(name, 'latin1').toString());
     await this.volume.unlink(this.call, parent, name);
   }
   async rename(from: string, to: string, flags = 0): Promise<void> {
@@ -248,7 +253,7 @@ export class Tree {
     try {
       return await this.openNode(await this.node(path), flags);
     } catch (error) {
-      if (errnoOf(error) !== 116) throw error;
+      if (errnoOf(error) !== errno.ESTALE) throw error;
       return this.openNode(await this.node(path), flags);
     }
   }
@@ -329,7 +334,7 @@ export async function errorOf(call: Answer<unknown> | (() => Answer<unknown>)): 
   }
 }
 
-const failure = (errno: number): Error =>
-  Object.assign(new Error(errnoName(errno)), { code: errnoName(errno) });
+const failure = (number: number): Error =>
+  Object.assign(new Error(errnoName(number)), { code: errnoName(number) });
 const latin = (text: string): string => Buffer.from(text).toString('latin1');
 const parts = (path: string): string[] => path.split('/').filter((part) => part !== '');

@@ -242,8 +242,8 @@ export class Directories {
     const running = this.#listings.get(directory);
     if (running !== undefined) {
       await running;
-      // Somebody wanted a page only, and there are more.
-      if (whole && this.#large.has(directory) && !this.isComplete(directory)) await this.#list(slot, whole);
+      // It was for a page only, or began too long ago.
+      if (whole && !this.isComplete(directory)) await this.#list(slot, whole);
       return;
     }
     this.#nodes.table.pin(slot);
@@ -274,6 +274,7 @@ export class Directories {
       }
       this.#keepOwn(slot);
       writer.complete();
+      this.#nodes.recount(directory);
     } catch (error) {
       writer.abandon();
       throw error;

@@ -125,6 +125,7 @@ export class Entries {
       inode.storeModified = info.modified;
       nodes.publish(inode, true);
       nodes.metadata.markComplete(nodes.location, key, nodes.now());
+      nodes.recount(key);
       return nodes.made(inode.slot);
     } finally {
       this.#commits.rest(inode);
@@ -222,6 +223,7 @@ export class Entries {
     this.#refuseUncommitted(slot, key);
     await this.#commits.gate.together(() => port.removeDirectory(mount, key));
     nodes.metadata.forgetTree(nodes.location, key);
+    nodes.recount(key);
     this.nameGone(parent, name, slot);
     await this.keepDirectory(parent);
   }

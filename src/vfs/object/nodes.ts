@@ -46,6 +46,9 @@ export interface ObjectVolumeParts {
 const ABOVE_ROOT = '/';
 const ROOT_NAME = '.';
 const NANOSECONDS = 1e6;
+/** Directories whose link count is remembered, and entries above which it is not counted. */
+const COUNTED_DIRECTORIES = 10_000;
+const COUNTED_ROWS = 4096;
 /** Cached content up to this size, bytes, is copied when its object gets another key; a larger one is fetched again. */
 const RELABEL_LIMIT = 64 * 1024 * 1024;
 const NEVER = new AbortController().signal;
@@ -64,6 +67,8 @@ export class Nodes {
   readonly #identity: string;
   readonly #inUse = new Map<Slot, Inode>();
   readonly #directoryKeys = new Map<Slot, string>();
+  /** Link counts of directories that were asked for, by key. */
+  readonly #links = new Map<string, number>();
   readonly #groupSlots = new Map<string, Slot>();
   readonly #slotGroups = new Map<Slot, string>();
 
@@ -134,11 +139,13 @@ export class Nodes {
   }
 
   put(parent: Slot, record: NewEntryRecord): void {
+    if (record.kind === 'directory') this.recount(this.directoryKey(parent));
     this.metadata.put(this.location, this.directoryKey(parent), record);
   }
 
   /** The store has no such name, as of now. */
   putAbsent(parent: Slot, name: ByteString): void {
+    if (this.entry(parent, name)?.kind === 'directory') this.recount(this.directoryKey(parent));
     this.put(parent, absentRecord(name, this.now()));
   }
 
@@ -168,10 +175,17 @@ export class Nodes {
     const known = this.table.child(parent, name);
     let ino = record.ino;
     if (known !== NONE) {
-      if (this.table.type(known) === (mode & S_IFMT) && !this.#holdsAnother(known, parent, name, record))
-        return known;
-      ino ??= this.table.ino(known);
-      this.supersede(known);
+      const same =
+        this.table.type(known) === (mode & S_IFMT) && !this.#holdsAnother(known, parent, name, record);
+      if (same && this.#sameGroup(known, record)) return known;
+      if (same && this.table.names(known).length > 1) {
+        // Another host has put a file of its own in the place of a hard link.
+        this.#inUse.get(known)?.setBase(parent, name, undefined);
+        this.table.removeName(known, parent, name);
+      } else {
+        ino ??= this.table.ino(known);
+        this.supersede(known);
+      }
     }
     const group = record.attributes?.linkGroup;
     const linked = group === undefined ? undefined : this.#groupSlots.get(group);
@@ -183,6 +197,17 @@ export class Nodes {
     const slot = this.table.add(parent, name, ino ?? this.#inodeNumber(parent, name, group), mode);
     if (group !== undefined) this.joinGroup(slot, group);
     return slot;
+  }
+
+  /** The row belongs to the same hard links as the node; a node alone may become one of them. */
+  #sameGroup(slot: Slot, record: EntryRecord | NewEntryRecord): boolean {
+    if (record.attributes === undefined) return true;
+    const group = record.attributes.linkGroup;
+    const own = this.#slotGroups.get(slot);
+    if (group === own) return true;
+    if (own !== undefined || group === undefined || this.#groupSlots.has(group)) return false;
+    this.joinGroup(slot, group);
+    return true;
   }
 
   /** Handles of another version are open on the node of this name. */
@@ -236,12 +261,34 @@ export class Nodes {
     const inode = this.#inUse.get(slot);
     if (inode !== undefined) {
       copyAttributes(attributes, inode.attributes);
+      if (inode.kind === 'directory' && attributes.nlink > 0) attributes.nlink = this.#directoryLinks(slot);
       return true;
     }
     const record = this.record(slot);
     if (record === undefined || record.kind === 'absent') return false;
-    fillFrom(attributes, record, this.table.ino(slot), this.linkCount(record), this.context);
+    const links = record.kind === 'directory' ? this.#directoryLinks(slot) : this.linkCount(record);
+    fillFrom(attributes, record, this.table.ino(slot), links, this.context);
     return true;
+  }
+
+  /** 2 and one for each directory in it; 1, which means unknown, where it was not listed or holds very much. */
+  #directoryLinks(slot: Slot): number {
+    if (this.table.parent(slot) === NONE) return 0;
+    const directory = this.directoryKey(slot);
+    const known = this.#links.get(directory);
+    if (known !== undefined) return known;
+    if (this.metadata.listing(this.location, directory).completeAt === undefined) return 1;
+    const rows = this.metadata.entries(this.location, directory, 0, COUNTED_ROWS);
+    const links =
+      rows.length === COUNTED_ROWS ? 1 : 2 + rows.filter(({ kind }) => kind === 'directory').length;
+    if (this.#links.size >= COUNTED_DIRECTORIES) this.#links.clear();
+    this.#links.set(directory, links);
+    return links;
+  }
+
+  /** A directory came, went, or was listed: what stat shows of it as a link count is to be counted again. */
+  recount(directory: string): void {
+    this.#links.delete(directory);
   }
 
   linkCount(record: EntryRecord | NewEntryRecord): number {
@@ -445,6 +492,7 @@ export class Nodes {
   /** A directory got another key: every key below is computed anew. */
   directoryMoved(): void {
     this.#directoryKeys.clear();
+    this.#links.clear();
     this.#directoryKeys.set(ROOT_SLOT, '');
   }
 
@@ -513,6 +561,15 @@ export function recordOf(
   const same = before !== undefined && (directory || before.validator === info.validator);
   const known = same ? before.attributes : undefined;
   const keepsTimes = directory && before !== undefined;
+  const attributes =
+    info.attributes === undefined
+      ? known
+      : directory && known?.modified !== undefined
+        ? { ...info.attributes, modified: known.modified, changed: known.changed ?? known.modified }
+        : info.attributes;
+  // The inode number of hard links is theirs, not that of a file that has taken the place of one.
+  const leftGroup =
+    before?.attributes?.linkGroup !== undefined && attributes?.linkGroup !== before.attributes.linkGroup;
   return {
     name,
     kind: info.kind,
@@ -520,13 +577,8 @@ export function recordOf(
     validator: info.validator ?? (directory ? before?.validator : undefined),
     modifiedSeconds: keepsTimes ? before.modifiedSeconds : info.modified.seconds,
     modifiedNanoseconds: keepsTimes ? before.modifiedNanoseconds : info.modified.nanoseconds,
-    attributes:
-      info.attributes === undefined
-        ? known
-        : directory && known?.modified !== undefined
-          ? { ...info.attributes, modified: known.modified, changed: known.changed ?? known.modified }
-          : info.attributes,
-    ino: before?.ino,
+    attributes,
+    ino: leftGroup ? undefined : before?.ino,
     seenAt,
   };
 }
