@@ -12,6 +12,7 @@ const notPassed = 'fuse-native has no such operation';
 export const fuseNativeLimits: Limits = {
   'rename with RENAME_NOREPLACE refuses an existing target': noFlags,
   'rename with RENAME_EXCHANGE swaps two names': noFlags,
+  'rename with RENAME_EXCHANGE swaps a file and a directory': noFlags,
   'rename never leaves the target missing': 'libfuse 2 takes the name of an open target away first',
   'times keep their nanoseconds': 'fuse-native carries milliseconds',
   'a time before 1970 is kept': 'fuse-native divides an unsigned number',
@@ -26,4 +27,6 @@ export const fuseNativeLimits: Limits = {
 };
 
 /** An S3 mount: what an object store cannot hold. */
-export const s3Limits: Limits = {};
+export const s3Limits: Limits = {
+  'rename with RENAME_EXCHANGE swaps a file and a directory': 'a directory is many objects',
+};

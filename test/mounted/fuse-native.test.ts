@@ -15,6 +15,6 @@ beforeAll(async () => {
 afterAll(() => mirage?.dispose(), 60_000);
 
 describe('a memory mount through fuse-native', () => {
-  describePosix(() => mirage.path('ram'), fuseNativeLimits);
+  describePosix(() => mirage.path('ram'), { limits: fuseNativeLimits });
   describePrograms(() => mirage.path('ram'), { limits: fuseNativeLimits, holes: false });
 });

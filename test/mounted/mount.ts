@@ -16,7 +16,8 @@ import { fileURLToPath } from 'node:url';
 import { type Ended, must, run, until } from './process.js';
 
 export const projectRoot = fileURLToPath(new URL('../..', import.meta.url));
-const cli = join(projectRoot, 'dist', 'cli', 'main.js');
+/** The build to test: this one, or an installed one that the environment names. */
+const cli = join(process.env.MIRAGE_TEST_BUILD ?? join(projectRoot, 'dist'), 'cli', 'main.js');
 
 export interface MountOptions {
   /** Mount table of the configuration: path below the mount point → mount. */

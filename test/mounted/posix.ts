@@ -11,15 +11,25 @@ export const caseNames = JSON.parse(
   execFileSync(python, [script, '--list'], { encoding: 'utf8' }),
 ) as string[];
 
+export interface PosixOptions {
+  readonly limits?: Limits;
+  /** Entries of the large directory. */
+  readonly entries?: number;
+}
+
 /** `folder` is asked for when a test runs. */
-export function describePosix(folder: () => string, limits: Limits = {}): void {
+export function describePosix(folder: () => string, options: PosixOptions = {}): void {
+  const { limits = {}, entries = 5000 } = options;
   describe('POSIX', () => {
     for (const [index, name] of caseNames.entries()) {
       const limit = limits[name];
       const title = limit === undefined ? name : `cannot (${limit}): ${name}`;
       test(title, async () => {
         const directory = join(folder(), `case-${index}`);
-        const ended = await run(python, [script, name, directory], { deadline: 45_000 });
+        const ended = await run(python, [script, name, directory], {
+          deadline: 45_000,
+          env: { ENTRIES: `${entries}` },
+        });
         expect(ended.hung).toBe(false);
         if (limit === undefined) expect(ended).toMatchObject({ stderr: '', code: 0 });
         else expect(ended.code).not.toBe(0);

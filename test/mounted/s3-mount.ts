@@ -19,7 +19,9 @@ export const s3Mount = (
   bucket,
   endpoint: server.endpoint,
   region: 'us-east-1',
-  ...server.credentials,
+  // One by one: the SDK adds keys of its own to the object.
+  accessKeyId: server.credentials.accessKeyId,
+  secretAccessKey: server.credentials.secretAccessKey,
   ...keys,
 });
 

@@ -41,6 +41,10 @@ const inside = (script: string): Promise<string> =>
 const py = (code: string): Promise<string> =>
   must(python, ['-c', `import os, errno\n${code}`], { cwd: mirage.path('s3', folder), deadline: DEADLINE });
 
+/** Waits until the mount with the short time to live shows an object that another host has made. */
+const shows = (path: string): Promise<void> =>
+  until(async () => (await run('stat', [mirage.path('fresh', path)])).code === 0, `${path} appears`, 10_000);
+
 describe('an S3 mount and its bucket', () => {
   test('close and fsync mean that the bytes are on the store', async () => {
     await inside('printf closed > f');
@@ -86,10 +90,11 @@ os.close(fd)
   });
 
   test('with freshness open every open sees the newest object', async () => {
-    const see = async (): Promise<string> => (await run('cat', [mirage.path('open', folder, 'f')])).stdout;
-    for (const content of ['first', 'second', 'a third one']) {
-      await bucket.put(`${folder}/f`, content);
-      expect(await see()).toBe(content);
+    const place = mirage.path('open', `${folder}-open`);
+    await shell(`mkdir ${place}; echo first > ${place}/f`, '/');
+    for (const content of ['second', 'a third one', '4']) {
+      await bucket.put(`${folder}-open/f`, content);
+      expect(await shell('cat f', place)).toBe(content);
     }
   });
 
@@ -133,6 +138,7 @@ except OSError as e:
   test('objects of other programs are files of the mount', async () => {
     const content = randomBytes(100_000);
     await bucket.put(`${folder}/deep/er/object`, content);
+    await shows(`${folder}/deep`);
     const listed = await shell(`find ${folder} -printf '%y %m %s %P\\n' | sort`, mirage.path('fresh'));
     expect(listed).toMatch(/^d 7\d\d \d+ deep$/m);
     expect(listed).toMatch(/^f 6\d\d 100000 deep\/er\/object$/m);
@@ -216,7 +222,8 @@ print(json.dumps(found))`,
       expect(peak).toBeGreaterThan(0);
       expect(peak).toBeLessThan(300);
       const at = 123_456_789;
-      const piece = await py(`print(os.pread(os.open('large', os.O_RDONLY), 50, ${at}).hex())`);
+      const large = mirage.path('fresh', folder, 'large');
+      const piece = await py(`print(os.pread(os.open('${large}', os.O_RDONLY), 50, ${at}).hex())`);
       expect(piece.trim()).toBe(content.subarray(at, at + 50).toString('hex'));
     },
     DEADLINE,
@@ -237,42 +244,47 @@ print(json.dumps(found))`,
 });
 
 describe('an S3 mount that starts again', () => {
-  const describeFolder = (place: string): Promise<string> =>
+  const describeFolder = (place: string, inodes: string): Promise<string> =>
     shell(
-      `find . -printf '%P %y %m %U:%G %n %i %l ' -a \\( -type f -printf '%s %T@\\n' -o -printf '\\n' \\) | sort
-       getfattr -d -m user. a b 2>/dev/null`,
+      `find . -printf '%P %y %m %U:%G %n ${inodes} %l ' -a \\( -type f -printf '%s %T@\\n' -o -printf '\\n' \\) | sort
+       getfattr -d -m user. a b 2>/dev/null
+       test b -ef hard`,
       place,
     );
+  let own: Mirage;
+  beforeAll(async () => {
+    const name = await server.createBucket();
+    own = await Mirage.start({ mounts: { '/s3': s3Mount(server, name, { mode: 'exec' }) } });
+    await shell(
+      `echo 1 > a; chown 12:34 a; chmod 4751 a; touch -d '2001-02-03 04:05:06.123456789' a
+       setfattr -n user.colour -v blue a
+       echo 2 > b; ln b hard; ln -s a soft; mkdir -p d/empty; chmod 750 d; mkfifo pipe; echo 3 > d/f; mv d/f d/g`,
+      own.path('s3'),
+    );
+  }, DEADLINE);
+  afterAll(() => own?.dispose(), DEADLINE);
 
   test(
-    'attributes, links and inode numbers survive a restart, with and without the cache',
+    'attributes, links and inode numbers survive a restart',
     async () => {
-      const own = new Bucket(server, await server.createBucket());
-      const restarted = await Mirage.start({
-        mounts: { '/s3': s3Mount(server, own.name, { mode: 'exec' }) },
-      });
-      try {
-        await shell(
-          `echo 1 > a; chmod 4751 a; chown 12:34 a; touch -d '2001-02-03 04:05:06.123456789' a
-         setfattr -n user.colour -v blue a
-         echo 2 > b; ln b hard; ln -s a soft; mkdir -p d/empty; mkfifo pipe; echo 3 > d/f; mv d/f d/g`,
-          restarted.path('s3'),
-        );
-        const before = await describeFolder(restarted.path('s3'));
-        expect(before).toContain('a f 4751 12:34 1');
-        expect(before).toContain('981173106.1234567890');
-        expect(await restarted.stop()).toBe(0);
-        await restarted.restart();
-        expect(await describeFolder(restarted.path('s3'))).toBe(before);
-        expect(await restarted.stop()).toBe(0);
-        for (const name of ['state', 'cache']) {
-          rmSync(join(restarted.folder, name), { recursive: true });
-        }
-        await restarted.restart();
-        expect(await describeFolder(restarted.path('s3'))).toBe(before);
-      } finally {
-        await restarted.dispose();
-      }
+      const before = await describeFolder(own.path('s3'), '%i');
+      expect(before).toContain('a f 4751 12:34 1');
+      expect(before).toContain('981173106.1234567890');
+      expect(await own.stop()).toBe(0);
+      await own.restart();
+      expect(await describeFolder(own.path('s3'), '%i')).toBe(before);
+    },
+    DEADLINE,
+  );
+
+  test(
+    'attributes and links survive the loss of state and cache',
+    async () => {
+      const before = await describeFolder(own.path('s3'), '');
+      expect(await own.stop()).toBe(0);
+      for (const name of ['state', 'cache']) rmSync(join(own.folder, name), { recursive: true });
+      await own.restart();
+      expect(await describeFolder(own.path('s3'), '')).toBe(before);
     },
     DEADLINE,
   );

@@ -21,6 +21,6 @@ afterAll(async () => {
 }, 90_000);
 
 describe('an S3 mount', () => {
-  describePosix(() => mirage.path('s3'), s3Limits);
+  describePosix(() => mirage.path('s3'), { limits: s3Limits, entries: 1000 });
   describePrograms(() => mirage.path('s3'), { limits: s3Limits });
 });
