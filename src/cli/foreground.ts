@@ -5,8 +5,8 @@ import { writeToErrorOutput } from '../daemon/log-file.js';
 import { answersThroughKernel } from '../daemon/mount-table.js';
 import { endOnSignals, prepareProcess, redactionOf } from '../daemon/process.js';
 import { notifyService } from '../daemon/service.js';
+import { announce, type MountContext, noAnswer, PROOF_DEADLINE } from './announce.js';
 import { exitCodes } from './exit-codes.js';
-import { announce, type MountContext, noAnswer, PROOF_DEADLINE } from './mount.js';
 
 /** The daemon in this process, for service managers and for watching it. Returns when the mount has ended. */
 export async function mountHere(configuration: Configuration, context: MountContext): Promise<number> {

@@ -1,5 +1,4 @@
 import { isAbsolute, resolve } from 'node:path';
-import type { BackendType } from '../backends/backend-type.js';
 import type { Configuration } from '../config/configuration.js';
 import { runtimeDirectory } from '../config/directories.js';
 import { type CommandOptions, configurationOfSource, loadConfiguration } from '../config/load.js';
@@ -9,11 +8,7 @@ import { socketPath } from '../daemon/control-protocol.js';
 import { launchDaemon } from '../daemon/launch.js';
 import { answersThroughKernel } from '../daemon/mount-table.js';
 import { redactionOf } from '../daemon/process.js';
-import type { MountStatus } from '../daemon/status.js';
-import { MirageError } from '../errors/mirage-error.js';
-import type { Redaction } from '../log/redaction.js';
-import { exitCodes } from './exit-codes.js';
-import type { Output } from './output.js';
+import { announce, type MountContext, noAnswer, PROOF_DEADLINE } from './announce.js';
 
 export interface MountCommand {
   readonly positional: readonly string[];
@@ -22,17 +17,6 @@ export interface MountCommand {
   readonly option: readonly string[];
   readonly foreground: boolean;
 }
-
-export interface MountContext {
-  readonly output: Output;
-  readonly types: Readonly<Record<string, BackendType>>;
-  readonly version: string;
-  /** Told what must not be shown, as soon as it is known. */
-  readonly conceal: (redaction: Redaction) => void;
-}
-
-/** How long the first getattr through the kernel may take, milliseconds. */
-export const PROOF_DEADLINE = 15_000;
 
 /** Returns the exit code when the mount stands (detached) or has ended (foreground). */
 export async function mount(command: MountCommand, context: MountContext): Promise<number> {
@@ -51,41 +35,6 @@ async function detached(configuration: Configuration, { output, version }: Mount
     throw noAnswer(configuration);
   }
   return announce(mountpoint, mounts, configuration, output);
-}
-
-export const noAnswer = (configuration: Configuration): MirageError =>
-  new MirageError(`${configuration.mountpoint} was mounted but does not answer`, {
-    errno: 'EIO',
-    cause: new Error(`no getattr within ${PROOF_DEADLINE / 1000} s; it is unmounted again`),
-    hint: `look at daemon.log in ${configuration.state}, and try: mirage doctor`,
-  });
-
-/** Says what is mounted, and what is not. */
-export function announce(
-  mountpoint: string,
-  mounts: readonly MountStatus[],
-  configuration: Configuration,
-  output: Output,
-): number {
-  output.line(`Mounted at ${mountpoint}`);
-  for (const { path, type, mode, reachable } of mounts) {
-    const where = path === '/' ? mountpoint : `${mountpoint}${path}`;
-    const access = {
-      read: 'read only (mode: write lets programs change it)',
-      write: 'read and write',
-      exec: 'read, write, execute',
-    };
-    output.line(`  ${where}  ${type}, ${reachable ? access[mode] : 'not reachable'}`);
-  }
-  const missing = mounts.filter((mount) => !mount.reachable);
-  for (const { path, error } of missing) {
-    output.problem({
-      what: `${path} is not there yet: programs get EHOSTDOWN`,
-      why: error ?? 'its store cannot be reached',
-      remedy: `check its endpoint${configuration.file ? ` in ${configuration.file}` : ''}; it is tried again when a program looks into it`,
-    });
-  }
-  return missing.length > 0 ? exitCodes.partial : exitCodes.ok;
 }
 
 const isSource = (text: string): boolean => /^[a-z][a-z0-9+-]*:/i.test(text);
