@@ -31,9 +31,12 @@ function recorder(index: number, options: { fails?: number; later?: boolean } = 
       return options.later ? Promise.resolve().then(answer) : answer();
     },
   };
+  const note = (name: string) => () => {
+    asked.push(name);
+    return name;
+  };
   const volume = new Proxy(known, {
-    get: (target, name: string) =>
-      name in target ? Reflect.get(target, name) : () => (asked.push(name), name),
+    get: (target, name: string) => (name in target ? Reflect.get(target, name) : note(name)),
   }) as unknown as Volume;
   return { volume, asked };
 }
