@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { ServerOptions } from './server.js';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-const DEADLINE = 20_000;
+const DEADLINE = 60_000;
 
 export interface Outcome {
   readonly code: number | string;
