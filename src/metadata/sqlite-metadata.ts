@@ -99,11 +99,12 @@ export class SqliteMetadata implements MetadataStore {
     let from = after;
     while (directory.id <= this.#applied && found.length < limit) {
       const wanted = limit - found.length;
-      // Negative rows too: memory may know better of one.
-      const rows = this.#reader.entries(directory.id, from, directory.floor, wanted);
+      // Negative rows and rows that are gone too: memory may know better of one.
+      const rows = this.#reader.entries(directory.id, from, 0, wanted);
       for (const row of rows) {
         from = row.position;
         const pending = directory.pending(row.name);
+        if (!pending && row.sequence <= directory.floor) continue;
         const record = pending ? directory.visible(pending) : recordOf(row, directory.expired);
         if (record && record.position === row.position && record.kind !== 'absent') found.push(record);
       }
