@@ -123,7 +123,7 @@ export class ContentIndex {
       log.warn('the machine stopped while the cache was in use; cached content is dropped', { directory });
       database.close();
     } catch (error) {
-      if (!(error instanceof Database.SqliteError)) throw error;
+      if (!isDatabaseError(error)) throw error;
       log.warn('the index of cached content is damaged; cached content is dropped', {
         directory,
         error: error.message,
@@ -245,6 +245,10 @@ export class ContentIndex {
   #inTransaction(work: () => void): void {
     this.#database.transaction(work)();
   }
+}
+
+function isDatabaseError(error: unknown): error is Error {
+  return String((error as { code?: unknown } | undefined)?.code).startsWith('SQLITE_');
 }
 
 function connect(file: string): Database.Database {

@@ -75,8 +75,8 @@ export type Change = readonly [ChangeName, ...(string | number | null)[]];
 
 /** SQLite says that the file is damaged, or no database at all. */
 export function isCorruption(error: unknown): boolean {
-  if (!(error instanceof Database.SqliteError)) return false;
-  return error.code.startsWith('SQLITE_CORRUPT') || error.code === 'SQLITE_NOTADB';
+  const code = String((error as { code?: unknown } | undefined)?.code);
+  return code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB';
 }
 
 /** Opens for writing, with tables of this version; rebuilds a file that is older or damaged. Throws EINVAL for a newer one. */

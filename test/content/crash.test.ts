@@ -40,7 +40,7 @@ const program = `
   staged.wrote(0, 7);
   for (let i = 0; ; i++) {
     const key = 'abcdefgh'[i % 8] + i;
-    const file = content.acquire({ mount: 0, key, validator: 'v', size: (1 + (i % 3) * 15) * 1024 * 1024 });
+    const file = content.acquire({ mount: 0, key, validator: 'v', size: (1 + (i % 3) * 5) * 1024 * 1024 });
     await file.ensureAll(never);
     file.release();
     console.log(key + ' ' + file.version.size);
@@ -78,7 +78,7 @@ test('after a kill the cache serves what it had, fetches the rest, and keeps uns
   const served = [];
   // The one that was being read when the program died is asked for too.
   const index = done.length;
-  const last = { key: `${'abcdefgh'[index % 8]}${index}`, size: (1 + (index % 3) * 15) * MIB };
+  const last = { key: `${'abcdefgh'[index % 8]}${index}`, size: (1 + (index % 3) * 5) * MIB };
   for (const { key, size } of [...done, last]) {
     const expected = Buffer.alloc(size, key[0]);
     bench.store.objects.set(key, { bytes: expected, validator: 'v' });
