@@ -1,9 +1,11 @@
-import { writev } from 'node:fs';
-import type { ByteSink } from '../backends/contract.js';
+import { writev, writevSync } from 'node:fs';
+import type { ByteRange, ByteSink } from '../backends/contract.js';
 import { MirageError } from '../errors/mirage-error.js';
 
 /** Bytes that may wait for the disk before the sender has to pause. */
 const HIGH_WATER = 1 << 20;
+/** A transfer of up to so many bytes is written at once: the trip to another thread and back would take longer. */
+const AT_ONCE = 128 * 1024;
 
 /**
  * Writes what arrives into a descriptor at growing offsets. One write is under way at a time, and it takes all that has gathered meanwhile,
@@ -11,6 +13,7 @@ const HIGH_WATER = 1 << 20;
  */
 export class FileSink implements ByteSink {
   readonly #fd: number;
+  readonly #atOnce: boolean;
   readonly #onWritten: (writtenTo: number) => void;
   #position: number;
   #gathered: Uint8Array[] = [];
@@ -19,9 +22,10 @@ export class FileSink implements ByteSink {
   #failure: MirageError | undefined;
 
   /** `onWritten` is called after each write with the offset up to which the bytes are in the file. */
-  constructor(fd: number, offset: number, onWritten: (writtenTo: number) => void) {
+  constructor(fd: number, range: ByteRange, onWritten: (writtenTo: number) => void) {
     this.#fd = fd;
-    this.#position = offset;
+    this.#position = range.offset;
+    this.#atOnce = range.length <= AT_ONCE;
     this.#onWritten = onWritten;
   }
 
@@ -63,7 +67,9 @@ export class FileSink implements ByteSink {
   async #writeAll(chunks: Uint8Array[]): Promise<void> {
     let rest = chunks;
     while (rest.length > 0) {
-      let written = await writevAt(this.#fd, rest, this.#position);
+      let written = this.#atOnce
+        ? writevSync(this.#fd, rest, this.#position)
+        : await writevLater(this.#fd, rest, this.#position);
       this.#position += written;
       const next: Uint8Array[] = [];
       for (const chunk of rest) {
@@ -79,7 +85,7 @@ export class FileSink implements ByteSink {
   }
 }
 
-function writevAt(fd: number, chunks: Uint8Array[], position: number): Promise<number> {
+function writevLater(fd: number, chunks: Uint8Array[], position: number): Promise<number> {
   return new Promise((resolve, reject) => {
     writev(fd, chunks, position, (error, written) => (error === null ? resolve(written) : reject(error)));
   });

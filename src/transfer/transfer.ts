@@ -70,7 +70,7 @@ export class Transfer implements StorePort {
     return this.#run('fetch', mount, key, signal, async (backend, context) => {
       let reported = range.offset;
       let arrived = range.offset;
-      const sink = new FileSink(fd, range.offset, (writtenTo) => {
+      const sink = new FileSink(fd, range, (writtenTo) => {
         arrived = writtenTo;
         if (arrived - reported < PROGRESS) return;
         reported = arrived;

@@ -7,7 +7,10 @@ export const s3Options = z
   .strictObject({
     bucket: text.describe('Name of the bucket'),
     prefix: z.string().optional().describe('Only what lies below this prefix is mounted'),
-    endpoint: z.url().optional().describe('URL of a store that is not AWS, such as http://127.0.0.1:9000'),
+    endpoint: z
+      .url({ protocol: /^https?$/, error: 'must be a URL that begins with http:// or https://' })
+      .optional()
+      .describe('URL of a store that is not AWS, such as http://127.0.0.1:9000'),
     region: text.optional().describe('Region; from the environment or the profile when left out'),
     pathStyle: z
       .boolean()
