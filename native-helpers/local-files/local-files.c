@@ -27,6 +27,9 @@
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452
 #endif
+#ifndef SYS_getxattrat
+#define SYS_getxattrat 464
+#endif
 
 #define NAME_BYTES 1025 /* FUSE_NAME_MAX and the NUL */
 #define MAX_ARGUMENTS 6
@@ -35,6 +38,7 @@
 typedef struct {
   napi_ref stat_reference;
   double *stat;
+  int proc; /* /proc/self/fd: saves the way to it on each call that needs the magic link of a descriptor */
 } Calls;
 
 /* Order as in `enum Stat`. */
@@ -132,6 +136,8 @@ static napi_value outcome(napi_env env, int64_t result) { return number(env, res
     if (name_error) return number(env, name_error);          \
   } while (0)
 
+#define PROC "/proc/self/fd/"
+
 typedef struct {
   char text[32];
 } ProcPath;
@@ -139,9 +145,12 @@ typedef struct {
 /* The magic link of a descriptor: for calls that refuse O_PATH descriptors. */
 static ProcPath proc_path(int fd) {
   ProcPath path;
-  snprintf(path.text, sizeof path.text, "/proc/self/fd/%d", fd);
+  snprintf(path.text, sizeof path.text, PROC "%d", fd);
   return path;
 }
+
+/* The same, relative to `Calls.proc`. */
+static const char *proc_name(const ProcPath *path) { return path->text + strlen(PROC); }
 
 /* ---- stat ---- */
 
@@ -254,7 +263,7 @@ CALL(open_path) {
 CALL(reopen) {
   ARGUMENTS;
   ProcPath path = proc_path(integer(&a, 0));
-  return outcome(env, open(path.text, (integer(&a, 1) & ~O_NOFOLLOW) | O_CLOEXEC));
+  return outcome(env, openat(a.calls->proc, proc_name(&path), (integer(&a, 1) & ~O_NOFOLLOW) | O_CLOEXEC));
 }
 
 CALL(close_fd) {
@@ -386,13 +395,23 @@ CALL(utimes_fd) {
   return outcome(env, utimensat(AT_FDCWD, path.text, times, 0));
 }
 
+/* struct xattr_args of Linux 6.13 */
+struct value_of {
+  uint64_t value;
+  uint32_t size;
+  uint32_t flags;
+};
+
 CALL(get_xattr) {
   ARGUMENTS;
   NAME(name, 1);
   size_t length;
   void *value = buffer_of(&a, 2, &length);
   ProcPath path = proc_path(integer(&a, 0));
-  return outcome(env, getxattr(path.text, name, value, length));
+  struct value_of into = {.value = (uintptr_t)value, .size = length > UINT32_MAX ? UINT32_MAX : (uint32_t)length};
+  long result = syscall(SYS_getxattrat, a.calls->proc, proc_name(&path), 0, name, &into, sizeof into);
+  if (result < 0 && errno == ENOSYS) result = getxattr(path.text, name, value, length);
+  return outcome(env, result);
 }
 
 CALL(set_xattr) {
@@ -704,6 +723,7 @@ static const struct {
 static void free_calls(napi_env env, void *data, void *hint) {
   Calls *calls = data;
   napi_delete_reference(env, calls->stat_reference);
+  if (calls->proc >= 0) close(calls->proc);
   free(calls);
 }
 
@@ -718,6 +738,7 @@ CALL(create) {
   }
   napi_value result;
   calls->stat = stat;
+  calls->proc = open(PROC, O_PATH | O_DIRECTORY | O_CLOEXEC);
   napi_create_reference(env, a.values[0], 1, &calls->stat_reference);
   napi_create_object(env, &result);
   napi_set_named_property(env, result, "stat", a.values[0]);
