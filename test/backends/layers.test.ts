@@ -12,6 +12,7 @@ import {
   hasUsage,
   type ObjectInfo,
 } from '../../src/backends/contract.js';
+import { chaos, type Fault } from '../../src/backends/layers/chaos.js';
 import { intercept } from '../../src/backends/layers/intercept.js';
 import { limit } from '../../src/backends/layers/limit.js';
 import { Metrics, metrics } from '../../src/backends/layers/metrics.js';
@@ -236,6 +237,20 @@ describe('timeout', () => {
     expect(time.waiting).toBe(0);
   });
 
+  test('a store has time to put together what it was sent', async () => {
+    const never = withOperations({
+      write: (_key, _source, _options, c) =>
+        new Promise((_resolve, reject) => c.signal.addEventListener('abort', () => reject(c.signal.reason))),
+    });
+    const large = { ...text(''), size: 128 * 2 ** 20 };
+    const write = guarded(never).write('key', large, { precondition: any }, context);
+    const ended = expect(write).rejects.toMatchObject({ errno: 'ETIMEDOUT', outcomeUnknown: true });
+    await time.advance(2999);
+    expect(time.waiting).toBe(1);
+    await time.advance(1);
+    await ended;
+  });
+
   test('an abort of the caller passes through', async () => {
     const controller = new AbortController();
     const backend = guarded(withOperations({ stat: (_key, c) => never(c) }));
@@ -243,6 +258,31 @@ describe('timeout', () => {
     controller.abort(new Error('the caller has gone'));
     await expect(answer).rejects.toThrow('the caller has gone');
     expect(time.waiting).toBe(0);
+  });
+});
+
+describe('chaos', () => {
+  test('breaks calls before and after the store has acted, and lists what was', async () => {
+    const faults: Fault[] = [];
+    const backend = chaos(store, { next: () => faults.shift() ?? { kind: 'none' }, timers: time });
+    const write = () => backend.write('key', text('x'), { precondition: any }, context);
+    const listed = async () => (await backend.list('', undefined, context)).entries.map((entry) => entry.key);
+    expect(await listed()).toEqual([]);
+    faults.push({ kind: 'unavailable' });
+    await expect(write()).rejects.toMatchObject({ errno: 'EIO', outcomeUnknown: true });
+    expect(await store.stat('key', context)).toBeUndefined();
+    faults.push({ kind: 'reset', bytes: 0 });
+    await expect(write()).rejects.toMatchObject({ errno: 'EIO', outcomeUnknown: true });
+    expect((await store.stat('key', context))?.size).toBe(1);
+    faults.push({ kind: 'stale' });
+    expect(await listed()).toEqual([]);
+    expect(await listed()).toEqual(['key']);
+    faults.push({ kind: 'latency', milliseconds: 50 });
+    const slow = backend.stat('key', context);
+    await settled();
+    expect(time.waiting).toBe(1);
+    await time.advance(50);
+    expect((await slow)?.size).toBe(1);
   });
 });
 

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import {
   GetObjectCommand,
   HeadObjectCommand,
@@ -130,6 +133,47 @@ describe('opening', () => {
     await expect(tools.write('other', 'y')).rejects.toMatchObject({ errno: 'EACCES' });
     expect(await keysIn(options.bucket)).toEqual(['file']);
     await backend.close?.();
+  });
+
+  describe('without keys', () => {
+    const saved = { ...process.env };
+    const folder = mkdtempSync(join(tmpdir(), 'mirage-s3-'));
+    beforeEach(() => {
+      for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name];
+      process.env.AWS_EC2_METADATA_DISABLED = 'true';
+      process.env.AWS_SHARED_CREDENTIALS_FILE = join(folder, 'credentials');
+      process.env.AWS_CONFIG_FILE = join(folder, 'config');
+    });
+    afterAll(() => {
+      process.env = saved;
+      rmSync(folder, { recursive: true });
+    });
+    const keyless = () => ({ endpoint: server.endpoint, bucket: options.bucket });
+
+    test('they come from the environment', async () => {
+      process.env.AWS_ACCESS_KEY_ID = server.credentials.accessKeyId;
+      process.env.AWS_SECRET_ACCESS_KEY = server.credentials.secretAccessKey;
+      await (await open(keyless(), context)).backend.close?.();
+    });
+
+    test('they come from a profile', async () => {
+      const { accessKeyId, secretAccessKey } = server.credentials;
+      writeFileSync(
+        join(folder, 'credentials'),
+        `[lab]\naws_access_key_id=${accessKeyId}\naws_secret_access_key=${secretAccessKey}\n`,
+      );
+      await (await open({ ...keyless(), profile: 'lab' }, context)).backend.close?.();
+      await expect(open({ ...keyless(), profile: 'other' }, context)).rejects.toMatchObject({
+        errno: 'EACCES',
+      });
+    });
+
+    test('none at all is an error that says what to give', async () => {
+      await expect(open(keyless(), context)).rejects.toMatchObject({
+        errno: 'EACCES',
+        hint: expect.stringMatching(/AWS_ACCESS_KEY_ID/),
+      });
+    });
   });
 
   test('the identity names what is mounted and no secret', async () => {

@@ -11,16 +11,22 @@ export interface TimeoutOptions {
   readonly timers: Timers;
 }
 
-export const defaultTimeout: TimeoutOptions = { idle: 15_000, serverSide: 600_000, timers: systemTimers };
+/** A store may take a second longer to put together what it was sent, for so many bytes. */
+const ASSEMBLED_PER_SECOND = 64 * 2 ** 20;
+
+export const defaultTimeout: TimeoutOptions = { idle: 20_000, serverSide: 600_000, timers: systemTimers };
 
 /** Aborts calls that stand still: `ETIMEDOUT`. A transfer may take as long as it likes while bytes move. */
 export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout): Backend {
   return {
-    ...intercept(inner, (operation, _key, context, proceed) =>
-      watched(operation, context, options, (c) => proceed(c)),
-    ),
+    ...intercept(inner, (operation, _key, context, proceed) => {
+      const onServer = operation === 'copy' || operation === 'setAttributes' || operation === 'rename';
+      return watched(operation, context, options, onServer ? options.serverSide : options.idle, (c) =>
+        proceed(c),
+      );
+    }),
     read: (key, range, sink, context, match) =>
-      watched('read', context, options, (c, progress, pause) =>
+      watched('read', context, options, options.idle, (c, progress, pause) =>
         inner.read(
           key,
           range,
@@ -36,8 +42,9 @@ export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout
           match,
         ),
       ),
-    write: (key, source, writeOptions, context) =>
-      watched('write', context, options, (c, progress) => {
+    write: (key, source, writeOptions, context) => {
+      const limit = options.idle + (source.size / ASSEMBLED_PER_SECOND) * 1000;
+      return watched('write', context, options, limit, (c, progress) => {
         const watchedSource = {
           size: source.size,
           async *read(range: ByteRange) {
@@ -49,7 +56,8 @@ export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout
           },
         };
         return inner.write(key, watchedSource, writeOptions, c);
-      }),
+      });
+    },
   };
 }
 
@@ -57,16 +65,13 @@ async function watched<T>(
   operation: OperationName,
   context: Context,
   options: TimeoutOptions,
+  limit: number,
   call: (context: Context, progress: () => void, pause: () => void) => Promise<T>,
 ): Promise<T> {
-  const limit =
-    operation === 'copy' || operation === 'setAttributes' || operation === 'rename'
-      ? options.serverSide
-      : options.idle;
   const controller = new AbortController();
   let expired: MirageError | undefined;
   const expire = () => {
-    expired = new MirageError(`${operation}: the store did not answer for ${limit / 1000} s`, {
+    expired = new MirageError(`${operation}: the store did not answer for ${Math.round(limit / 1000)} s`, {
       errno: 'ETIMEDOUT',
       retryable: true,
       outcomeUnknown: CHANGES.has(operation),

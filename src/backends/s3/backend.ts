@@ -84,12 +84,12 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
       return head === undefined ? implicitDirectory(key) : infoOf(key, 'directory', head);
     }
     this.#checkLength(key);
-    // Both at once: a name may be a file or a directory, and each question costs a round trip.
-    const [head, below] = await Promise.all([
-      this.#head(this.#keys.object(key), context),
-      this.#below(marker, 1, context),
-    ]);
+    // Both at once: a name may be a file or a directory, and each question costs a round trip. A file does not wait for the other answer.
+    const listed = this.#below(marker, 1, context);
+    listed.catch(() => undefined);
+    const head = await this.#head(this.#keys.object(key), context);
     if (head !== undefined) return infoOf(key, 'file', head);
+    const below = await listed;
     if (below.length === 0) return undefined;
     const own = below[0] === marker ? await this.#head(marker, context) : undefined;
     return own === undefined ? implicitDirectory(key) : infoOf(key, 'directory', own);

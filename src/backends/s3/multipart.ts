@@ -13,7 +13,7 @@ import type { ByteSource, Context } from '../contract.js';
 import { defaultRetry, retrying } from '../layers/retry.js';
 import { sendBody } from './body.js';
 import { toMirageError } from './errors.js';
-import { type Bucket, type Limits, request } from './requests.js';
+import { type Bucket, cleanUpOptions, type Limits, request } from './requests.js';
 
 interface Part {
   readonly number: number;
@@ -149,7 +149,10 @@ async function inParts(
     // Parts that nobody completes cost money for ever. Where the completion may still be under way they stay: the store settles it.
     if (!MirageError.is(error) || !error.outcomeUnknown) {
       await bucket.client
-        .send(new AbortMultipartUploadCommand({ Bucket: bucket.name, Key: object, UploadId: upload }))
+        .send(
+          new AbortMultipartUploadCommand({ Bucket: bucket.name, Key: object, UploadId: upload }),
+          cleanUpOptions(),
+        )
         .catch(() => undefined);
     }
     throw error;

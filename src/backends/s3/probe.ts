@@ -11,7 +11,7 @@ import {
 import type { Log } from '../../log/log.js';
 import { toMirageError } from './errors.js';
 import { copySource, type KeySpace } from './keys.js';
-import { type Bucket, etagOf, statusOf, type Traits, validatorOf } from './requests.js';
+import { type Bucket, cleanUpOptions, etagOf, statusOf, type Traits, validatorOf } from './requests.js';
 
 /** What is assumed of a store that may not be written to, and so cannot be asked. */
 export const unprobedTraits: Traits = {
@@ -137,13 +137,16 @@ class Prober {
       );
     } finally {
       // Fails where the store has completed it after all.
-      await client.send(new AbortMultipartUploadCommand(upload)).catch(() => undefined);
+      await client.send(new AbortMultipartUploadCommand(upload), cleanUpOptions()).catch(() => undefined);
     }
   }
 
   async cleanUp(log: Log): Promise<void> {
     const removals = [...this.#used].map((key) =>
-      this.bucket.client.send(new DeleteObjectCommand({ Bucket: this.bucket.name, Key: key })),
+      this.bucket.client.send(
+        new DeleteObjectCommand({ Bucket: this.bucket.name, Key: key }),
+        cleanUpOptions(),
+      ),
     );
     const results = await Promise.allSettled(removals);
     const left = results.filter((result) => result.status === 'rejected').length;

@@ -60,6 +60,11 @@ export async function request<T>(attempt: Attempt, send: () => Promise<T>): Prom
   }
 }
 
+/** For what is tidied up after a failure, when nobody waits and the caller's signal may be spent. */
+export const cleanUpOptions = (): { abortSignal: AbortSignal } => ({
+  abortSignal: AbortSignal.timeout(10_000),
+});
+
 export const statusOf = (error: unknown): number | undefined =>
   (error as Partial<S3ServiceException> | undefined)?.$metadata?.httpStatusCode;
 
