@@ -137,15 +137,17 @@ describe('opening', () => {
 
   describe('without keys', () => {
     const saved = { ...process.env };
-    const folder = mkdtempSync(join(tmpdir(), 'mirage-s3-'));
+    let folder: string;
     beforeEach(() => {
+      // The SDK remembers what it read from a file: another one for each test.
+      folder = mkdtempSync(join(tmpdir(), 'mirage-s3-'));
       for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name];
       process.env.AWS_EC2_METADATA_DISABLED = 'true';
       process.env.AWS_SHARED_CREDENTIALS_FILE = join(folder, 'credentials');
       process.env.AWS_CONFIG_FILE = join(folder, 'config');
     });
-    afterAll(() => {
-      process.env = saved;
+    afterEach(() => {
+      process.env = { ...saved };
       rmSync(folder, { recursive: true });
     });
     const keyless = () => ({ endpoint: server.endpoint, bucket: options.bucket });
