@@ -1,6 +1,17 @@
 /** Makes a fresh clone on a bare machine ready: Debian packages, npm packages, native parts, `dist/`. Does only what is missing. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureDebianPackages, stop, toBuild } from './debian.mjs';
@@ -8,6 +19,10 @@ import { ensureDebianPackages, stop, toBuild } from './debian.mjs';
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export const mirage = join(root, 'dist', 'cli', 'main.js');
 const nativeParts = ['fuse-transport', 'local-files'];
+
+/** Where the headers lie that came with the running Node; node-gyp downloads them otherwise. */
+const prefix = dirname(dirname(process.execPath));
+const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? prefix : undefined;
 
 export function prepare(needs = []) {
   requireNode();
@@ -38,7 +53,10 @@ function ensureNodePackages() {
   );
   if (!stale) return;
   console.log('Installing npm packages (this compiles SQLite: a few minutes on a small machine)');
-  run('npm', ['ci', '--no-audit', '--no-fund'], root);
+  const options = ['ci', '--no-audit', '--no-fund'];
+  const env = headers === undefined ? {} : { npm_config_nodedir: headers };
+  // An install script that fails (a download that is not reachable) is no reason to stop: what matters is compiled below.
+  if (!attempt('npm', options, root, env)) run('npm', [...options, '--ignore-scripts'], root);
 }
 
 /** npm may have been told not to run install scripts: then SQLite is compiled here. */
@@ -60,14 +78,13 @@ function buildNative(part) {
   nodeGyp(folder);
 }
 
-/** Uses the headers that came with the running Node where they are, instead of a download. */
 function nodeGyp(folder) {
-  const prefix = dirname(dirname(process.execPath));
-  const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : [];
   const tool = join(root, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
-  run(process.execPath, [tool, 'rebuild', '--release', '--loglevel=error', ...headers], folder);
+  const from = headers === undefined ? [] : [`--nodedir=${headers}`];
+  run(process.execPath, [tool, 'rebuild', '--release', '--loglevel=error', ...from], folder);
 }
 
+/** Compiles beside `dist/` and puts the result in its place, so that a daemon that starts meanwhile finds all of it. */
 function buildSources() {
   const output = join(root, 'dist');
   const stamp = join(output, '.built');
@@ -77,10 +94,19 @@ function buildSources() {
   const inventory = sources.join('\n');
   if (existsSync(stamp) && statSync(stamp).mtimeMs > newest && readFileSync(stamp, 'utf8') === inventory)
     return;
+  const started = new Date();
+  const fresh = mkdtempSync(join(root, 'dist.'));
+  const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  run(process.execPath, [compiler, '-p', root, '--outDir', fresh], root, () =>
+    rmSync(fresh, { recursive: true }),
+  );
+  chmodSync(join(fresh, 'cli', 'main.js'), 0o755);
+  writeFileSync(join(fresh, '.built'), inventory);
+  // A source that changed while it was compiled is newer than this.
+  utimesSync(join(fresh, '.built'), started, started);
+  chmodSync(fresh, 0o755);
   rmSync(output, { recursive: true, force: true });
-  run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', root], root);
-  chmodSync(mirage, 0o755);
-  writeFileSync(stamp, inventory);
+  renameSync(fresh, output);
 }
 
 function filesBelow(folder, except = []) {
@@ -92,14 +118,20 @@ function filesBelow(folder, except = []) {
     });
 }
 
-/** Quiet unless it fails. */
-function run(program, options, cwd) {
+/** Quiet unless it fails, which ends everything. */
+function run(program, options, cwd, cleanUp = () => {}) {
+  if (attempt(program, options, cwd)) return;
+  cleanUp();
+  stop(`failed: ${[program, ...options].join(' ')}`, 'see its output above', `run it again in ${cwd}`);
+}
+
+function attempt(program, options, cwd, env = {}) {
   const { status, stdout, stderr } = spawnSync(program, options, {
     cwd,
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
+    env: { ...process.env, ...env },
   });
-  if (status === 0) return;
-  process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
-  stop(`failed: ${[program, ...options].join(' ')}`, 'see its output above', `run it again in ${cwd}`);
+  if (status !== 0) process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
+  return status === 0;
 }
