@@ -78,7 +78,9 @@ export class DirectoryWriter implements DirectorySink {
     words[at + 5] = (mode & S_IFMT) >>> 12;
     const start = this.length + DIRENT_SIZE;
     this.length = start + padded(name.length);
-    bytes.fill(0, start + name.length, this.length);
-    bytes.write(name, start, 'latin1');
+    // The padding, together with what the name then covers.
+    words[(this.length >>> 2) - 2] = 0;
+    words[(this.length >>> 2) - 1] = 0;
+    for (let i = 0; i < name.length; i++) bytes[start + i] = name.charCodeAt(i);
   }
 }

@@ -16,6 +16,7 @@ import {
 } from '../vfs/operations.js';
 import { DirectoryWriter } from './directory-writer.js';
 import { MAX_TRANSFER } from './negotiation.js';
+import { isPosixAcl, openFlags, putOpenOut } from './open-replies.js';
 import {
   ATTR_OUT_SIZE,
   ENTRY_OUT_SIZE,
@@ -28,7 +29,6 @@ import {
   WRITE_KILL_SUIDGID,
 } from './protocol.js';
 import { putAttributesOut, putEntry, putStatxOut } from './records.js';
-import { isPosixAcl, openFlags, putOpenOut } from './open-replies.js';
 import type { Request } from './request.js';
 import type { Operation, Session } from './session.js';
 import { SlotSource } from './write-sources.js';

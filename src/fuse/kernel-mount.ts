@@ -73,5 +73,6 @@ const HINTS: Partial<Record<ErrnoName, string>> = {
 
 function refused(what: string, number: number, message = ''): MirageError {
   const name = errnoName(number) as ErrnoName;
-  return new MirageError(`${what}: ${message || name}`, { errno: name, hint: HINTS[name] ?? '' });
+  const hint = HINTS[name];
+  return new MirageError(`${what}: ${message || name}`, { errno: name, ...(hint ? { hint } : {}) });
 }

@@ -1,4 +1,4 @@
-import { Init, Init2, InitIn, InitOut, INIT_OUT_SIZE, MAJOR, MINOR, OLDEST_MINOR } from './protocol.js';
+import { INIT_OUT_SIZE, Init, Init2, InitIn, InitOut, MAJOR, MINOR, OLDEST_MINOR } from './protocol.js';
 import type { RequestArena } from './request-arena.js';
 
 /** What the kernel and we agreed on in INIT. */

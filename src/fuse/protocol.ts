@@ -54,7 +54,7 @@ export const Opcode = {
 } as const;
 
 /** `enum fuse_notify_code`: travels in the error field of a reply header with unique 0. */
-export const Notification = { INVAL_INODE: 2, INVAL_ENTRY: 3, RESEND: 7 } as const;
+export const Notification = { INVAL_INODE: 2, INVAL_ENTRY: 3 } as const;
 /** fuse_notify_inval_entry_out.flags: let the name expire, do not unhash it (7.38). */
 export const EXPIRE_ONLY = 1;
 

@@ -24,7 +24,7 @@ export interface RawMount {
   abandon(): Promise<void>;
 }
 
-const SLOTS = 32;
+const SLOTS = 16;
 const SLOT_BYTES = MAX_TRANSFER + 4096;
 const REPLY_BYTES = 4 * 1024 * 1024;
 const NOTIFICATIONS = 4096;
@@ -106,12 +106,13 @@ class RawBinding implements Binding {
     };
   }
 
+  /** `errno` is what the kernel ended the connection with; 0: it is we who end it. */
   #end(errno: number): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#log.debug('the mount has ended', { mountpoint: this.#mountpoint, errno: errnoName(errno) });
     this.#notifier.close();
-    this.#session.end();
+    this.#session.end(errno === 0);
     this.#channel.close();
     this.#resolveEnded();
   }

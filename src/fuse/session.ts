@@ -9,7 +9,7 @@ import { type Negotiated, negotiate, putInitOut } from './negotiation.js';
 import type { ChannelNotifier } from './notifier.js';
 import { otherOperations } from './other-operations.js';
 import { ownsTask } from './own-process.js';
-import { argumentSize, INIT_OUT_SIZE, Init2, InHeader, InitIn, Opcode, opcodeName } from './protocol.js';
+import { argumentSize, INIT_OUT_SIZE, InHeader, Init2, InitIn, Opcode, opcodeName } from './protocol.js';
 import { ReplyWriter } from './reply-writer.js';
 import { Request } from './request.js';
 import { RequestArena } from './request-arena.js';
@@ -89,9 +89,16 @@ export class Session {
     return this.#promises;
   };
 
-  /** The kernel has gone: nothing is answered any more, and whoever works on an answer is told. */
-  end(): void {
-    for (const request of this.#pending.values()) if (request.claim()) request.abort();
+  /**
+   * Nothing is answered from here on, and whoever works on an answer is told. While the connection still stands, what waits gets
+   * EIO: the notification thread may hang in the kernel behind a READ.
+   */
+  end(connected: boolean): void {
+    for (const request of this.#pending.values()) {
+      if (!request.claim()) continue;
+      if (connected) this.writer.error(request, errno.EIO);
+      request.abort();
+    }
     this.#pending.clear();
   }
 

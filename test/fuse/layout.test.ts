@@ -21,14 +21,7 @@ function evaluate(expressions: readonly string[]): Record<string, number> {
 }
 
 /** What Debian 12's header (7.38) does not know yet. */
-const newer = new Set([
-  'STATX',
-  'COPY_FILE_RANGE_64',
-  'RESEND',
-  'DIRECT_IO_ALLOW_MMAP',
-  'PASSTHROUGH',
-  'HAS_RESEND',
-]);
+const newer = new Set(['STATX', 'COPY_FILE_RANGE_64', 'DIRECT_IO_ALLOW_MMAP', 'PASSTHROUGH', 'HAS_RESEND']);
 
 const word = (struct: string, field: string): string => `offsetof(struct ${struct}, ${field}) / 4`;
 

@@ -11,8 +11,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { MirageError } from '../../src/errors/mirage-error.js';
 import { errno } from '../../src/errors/errno.js';
+import { MirageError } from '../../src/errors/mirage-error.js';
 import {
   Attributes,
   isDirectory,
@@ -37,9 +37,9 @@ import {
   type NodeId,
   type OpenMode,
   OpenReply,
-  type ReadReply,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
+  type ReadReply,
   type Reply,
   ROOT,
   type WriteSource,

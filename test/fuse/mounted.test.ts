@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { release } from 'node:os';
 import { expect, test } from '@jest/globals';
 import { errno } from '../../src/errors/errno.js';
 import { everyOperation, python, run, Served, until } from './served.js';
@@ -73,6 +74,36 @@ for name in names:
 `;
   expect(await python(program, served.mountpoint)).toMatchObject({ code: 0, stderr: '' });
   expect((await served.ask<Record<string, number>>('counters')).rejected).toBe(0);
+});
+
+test('where the kernel lends passthrough, it reads and writes by itself', async () => {
+  await using served = await Served.start({ passthrough: true });
+  const [major, minor] = release().split('.').map(Number) as [number, number];
+  const lent = process.getuid?.() === 0 && (major > 6 || (major === 6 && minor >= 9));
+  const program = `
+import os, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+print('open', flush=True)
+sys.stdin.readline()
+for at in range(100):
+    assert os.pwrite(fd, b'x' * 4096, at * 4096) == 4096
+for at in range(100):
+    assert os.pread(fd, 4096, at * 4096) == b'x' * 4096
+print('done', flush=True)
+sys.stdin.readline()
+`;
+  const child = spawn('python3', ['-c', program, served.path('file')], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const said = async () => String(await new Promise((resolve) => child.stdout.once('data', resolve))).trim();
+  expect(await said()).toBe('open');
+  const before = await served.ask<Record<string, number>>('counters');
+  child.stdin.write('go\n');
+  expect(await said()).toBe('done');
+  const after = await served.ask<Record<string, number>>('counters');
+  child.stdin.end('end\n');
+  const silent = (after.requests ?? 0) - (before.requests ?? 0) < 20;
+  expect([before.passthrough, silent]).toEqual(lent ? [1, true] : [0, false]);
 });
 
 test('an interrupted program does not wait for its answer', async () => {

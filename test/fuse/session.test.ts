@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
-import { MirageError } from '../../src/errors/mirage-error.js';
 import { errno } from '../../src/errors/errno.js';
+import { MirageError } from '../../src/errors/mirage-error.js';
 import { Opcode } from '../../src/fuse/protocol.js';
 import { Attributes } from '../../src/vfs/attributes.js';
 import type { Call, EntryReply, OpenReply, WriteSource } from '../../src/vfs/operations.js';
@@ -154,12 +154,19 @@ test('the end of the mount aborts what waits, and nothing is answered after it',
     }),
   );
   harness.send(request(Opcode.RMDIR, { body: text('gone') }));
-  harness.session.end();
+  harness.session.end(false);
   gate.resolve();
   await turn();
   expect(signal?.aborted).toBe(true);
   expect(harness.answers()).toEqual([]);
   expect(harness.session.pending).toBe(0);
+});
+
+test('a connection that we cut leaves nobody without an answer', () => {
+  const harness = new Harness(partly({ lookup: () => new Promise(() => undefined) }));
+  harness.send(lookup(2));
+  harness.session.end(true);
+  expect(harness.answers().map((reply) => [reply.unique, reply.errno])).toEqual([[2, errno.EIO]]);
 });
 
 test('a call of this very process that would have to wait gets EDEADLK', () => {
