@@ -1,7 +1,6 @@
 import { fdatasync, fsync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { HostTree } from '../../backends/contract.js';
-import { errnoName } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';
 import type { Attributes } from '../attributes.js';
@@ -275,6 +274,6 @@ async function synchronize(fd: number, dataOnly: boolean): Promise<void> {
     await (dataOnly ? fdatasyncLater(fd) : fsyncLater(fd));
   } catch (cause) {
     const code = cause instanceof Error && 'errno' in cause ? Math.abs(Number(cause.errno)) : 5;
-    throw new MirageError(`fsync: ${errnoName(code)}`, { ...MirageError.system('fsync', code), cause });
+    throw MirageError.system('fsync', code, cause);
   }
 }
