@@ -64,7 +64,8 @@ export async function unmountKernel(transport: FuseTransportModule, mountpoint: 
 }
 
 const HINTS: Partial<Record<ErrnoName, string>> = {
-  EPERM: 'run as root or install fuse3; allowOther needs user_allow_other in /etc/fuse.conf for other users',
+  EPERM:
+    'run as root, or let users open the device (chmod 666 /dev/fuse); for them allowOther needs user_allow_other in /etc/fuse.conf',
   EACCES: 'the mount point must belong to you',
   ENOENT: 'make the mount point first: mkdir -p',
   ENOTDIR: 'the mount point must be a directory',
