@@ -74,6 +74,9 @@ function bootId(): string {
 export class ContentIndex {
   /** The last stop was not a clean one: files may lie about that have no row. */
   readonly hasStrays: boolean;
+  /** Bytes of all rows when it was opened. */
+  readonly bytes: number;
+  readonly #log: Log;
   readonly #database: Database.Database;
   readonly #find: Database.Statement;
   readonly #ofKey: Database.Statement;
@@ -83,10 +86,13 @@ export class ContentIndex {
   readonly #oldest: Database.Statement;
   #nextId: number;
   #clock: number;
+  readonly #locations = new Map<string, number>();
   #touched = new Map<number, number>();
+  #failed = false;
 
-  private constructor(database: Database.Database, boot: string, hasStrays: boolean) {
+  private constructor(database: Database.Database, boot: string, hasStrays: boolean, log: Log) {
     this.#database = database;
+    this.#log = log;
     this.hasStrays = hasStrays;
     const prepare = (text: string) => database.prepare(text);
     this.#find = prepare(`SELECT id, bytes, ranges, ino, changed_seconds, changed_nanoseconds
@@ -98,12 +104,17 @@ export class ContentIndex {
     this.#oldest = prepare(
       'SELECT id, bytes, used_at AS usedAt FROM file WHERE used_at > ? ORDER BY used_at LIMIT 64',
     );
-    const last = prepare('SELECT max(id) AS id, max(used_at) AS usedAt FROM file').get() as {
-      id: number | null;
-      usedAt: number | null;
-    };
+    const last = prepare(
+      'SELECT max(id) AS id, max(used_at) AS usedAt, total(bytes) AS bytes FROM file',
+    ).get() as { id: number | null; usedAt: number | null; bytes: number };
+    this.bytes = last.bytes;
     this.#nextId = (last.id ?? 0) + 1;
     this.#clock = last.usedAt ?? 0;
+    const locations = prepare('SELECT id, identity FROM location').all() as {
+      id: number;
+      identity: string;
+    }[];
+    for (const { id, identity } of locations) this.#locations.set(identity, id);
     prepare('UPDATE state SET boot = ?, clean = 0').run(boot);
   }
 
@@ -111,17 +122,17 @@ export class ContentIndex {
   static open(directory: string, files: string, log: Log): ContentIndex {
     const file = join(directory, 'index.db');
     const boot = bootId();
+    let database: Database.Database | undefined;
     try {
-      const database = connect(file);
-      const { clean, boot: lastBoot } = database.prepare('SELECT boot, clean FROM state').get() as {
+      database = connect(file);
+      const last = database.prepare('SELECT boot, clean FROM state').get() as {
         boot: string;
         clean: number;
       };
-      if (clean === 1 || (lastBoot === boot && boot !== 'unknown')) {
-        return new ContentIndex(database, boot, clean === 0);
+      if (last.clean === 1 || (last.boot === boot && boot !== 'unknown')) {
+        return new ContentIndex(database, boot, last.clean === 0, log);
       }
       log.warn('the machine stopped while the cache was in use; cached content is dropped', { directory });
-      database.close();
     } catch (error) {
       if (!isDatabaseError(error)) throw error;
       log.warn('the index of cached content is damaged; cached content is dropped', {
@@ -129,23 +140,24 @@ export class ContentIndex {
         error: error.message,
       });
     }
+    database?.close();
     for (const suffix of ['', '-wal', '-shm']) rmSync(`${file}${suffix}`, { force: true });
     rmSync(files, { recursive: true, force: true });
     mkdirSync(files, { recursive: true, mode: 0o700 });
-    return new ContentIndex(connect(file), boot, false);
+    return new ContentIndex(connect(file), boot, false, log);
   }
 
-  /** Bytes of all rows. */
-  bytes(): number {
-    return this.#database.prepare('SELECT total(bytes) FROM file').pluck().get() as number;
-  }
-
+  /** The number of what is mounted, the same at each start. */
   location(identity: string): number {
-    this.#database.prepare('INSERT OR IGNORE INTO location (identity) VALUES (?)').run(identity);
-    return this.#database
-      .prepare('SELECT id FROM location WHERE identity = ?')
-      .pluck()
-      .get(identity) as number;
+    const known = this.#locations.get(identity);
+    if (known !== undefined) return known;
+    const id = Math.max(0, ...this.#locations.values()) + 1;
+    this.#locations.set(identity, id);
+    this.#attempt(
+      () => this.#database.prepare('INSERT INTO location VALUES (?, ?)').run(id, identity),
+      undefined,
+    );
+    return id;
   }
 
   newId(): number {
@@ -153,7 +165,9 @@ export class ContentIndex {
   }
 
   find(location: number, key: string, validator: string, size: number): IndexedFile | undefined {
-    const row = this.#find.get(location, key, validator, size) as FileRow | undefined;
+    const row = this.#attempt(() => this.#find.get(location, key, validator, size), undefined) as
+      | FileRow
+      | undefined;
     return (
       row && {
         id: row.id,
@@ -169,7 +183,7 @@ export class ContentIndex {
   }
 
   ofKey(location: number, key: string): { id: number; bytes: number }[] {
-    return this.#ofKey.all(location, key) as { id: number; bytes: number }[];
+    return this.#attempt(() => this.#ofKey.all(location, key), []) as { id: number; bytes: number }[];
   }
 
   has(id: number): boolean {
@@ -202,7 +216,7 @@ export class ContentIndex {
 
   remove(id: number): void {
     this.#touched.delete(id);
-    this.#remove.run(id);
+    this.#attempt(() => this.#remove.run(id), undefined);
   }
 
   /** Notes that a file was used; written later, many at a time. */
@@ -215,7 +229,11 @@ export class ContentIndex {
   fromOldest(visit: (file: { id: number; bytes: number }) => boolean): void {
     this.#writeTouched();
     for (let after = -1; ; ) {
-      const rows = this.#oldest.all(after) as { id: number; bytes: number; usedAt: number }[];
+      const rows = this.#attempt(() => this.#oldest.all(after), []) as {
+        id: number;
+        bytes: number;
+        usedAt: number;
+      }[];
       for (const row of rows) {
         if (!visit(row)) return;
         after = row.usedAt;
@@ -224,13 +242,15 @@ export class ContentIndex {
     }
   }
 
-  /** `synced`: all bytes of the cache are on the disk, so that it outlives the machine's stop too. */
+  /** `synced`: all bytes of the cache are on the disk, so that it outlives a stop of the machine too. */
   close(synced: boolean): void {
     this.#writeTouched();
-    if (synced) {
+    this.#attempt(() => {
       this.#database.pragma('synchronous = FULL');
-      this.#database.prepare('UPDATE state SET clean = 1').run();
-    }
+      const end = this.#database.prepare('UPDATE state SET clean = ?, boot = ?');
+      if (this.#failed) end.run(0, '');
+      else if (synced) end.run(1, '');
+    }, undefined);
     this.#database.close();
   }
 
@@ -243,7 +263,23 @@ export class ContentIndex {
   }
 
   #inTransaction(work: () => void): void {
-    this.#database.transaction(work)();
+    this.#attempt(() => this.#database.transaction(work)(), undefined);
+  }
+
+  /** The cache works on without its index, as if it held nothing; the next start begins with an empty one. */
+  #attempt<T>(work: () => T, otherwise: T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (!isDatabaseError(error)) throw error;
+      if (!this.#failed) {
+        this.#log.warn('the index of cached content fails; a restart will fetch again', {
+          error: error.message,
+        });
+      }
+      this.#failed = true;
+      return otherwise;
+    }
   }
 }
 

@@ -59,7 +59,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     this.port = port;
     this.log = log;
     this.space = new DiskSpace(folders.root, limit, (bytes, now) => this.#evict(bytes, now));
-    this.space.count(index.bytes());
+    this.space.count(index.bytes);
   }
 
   get used(): number {
@@ -291,14 +291,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
       }
     }
     this.#unsaved.clear();
-    if (rows.length === 0) return;
-    try {
-      this.#index.save(rows);
-    } catch (error) {
-      this.log.warn('the index of cached content cannot be written; a restart will fetch again', {
-        error: error instanceof Error ? error.message : String(error),
-      });
-    }
+    if (rows.length > 0) this.#index.save(rows);
   }
 
   #evict(bytes: number, now: boolean): void {

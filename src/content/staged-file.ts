@@ -179,7 +179,12 @@ export class WorkingFile implements StagedFile {
     this.#owner.ended(this);
   }
 
+  /** Once no upload reads the descriptor. */
   #close(): void {
+    if (this.#frozen !== undefined) {
+      void this.#frozen.then(() => this.#close());
+      return;
+    }
     closeSync(this.fd);
     this.#owner.space.give(this.#charged);
   }
@@ -188,7 +193,7 @@ export class WorkingFile implements StagedFile {
   async #fill(offset: number, end: number, cursor: ReadCursor, signal: AbortSignal): Promise<void> {
     const base = this.#base!;
     for (let at = offset; ; ) {
-      if (this.#ended) throw new MirageError('the file is closed', { errno: 'EBADF' });
+      if (this.#ended) throw closedError();
       const limit = Math.min(end, this.#baseSize);
       at = this.#own.endFrom(at);
       if (at >= limit) return;
@@ -326,6 +331,7 @@ export class WorkingFile implements StagedFile {
       await nextTurn();
     }
     await this.ensureAll(new AbortController().signal);
+    if (this.#ended) throw closedError();
     let thaw = () => {};
     this.#frozen = new Promise((resolve) => {
       thaw = resolve;
@@ -341,6 +347,8 @@ export class WorkingFile implements StagedFile {
     }
   }
 }
+
+const closedError = (): MirageError => new MirageError('the file is closed', { errno: 'EBADF' });
 
 async function syncPath(path: string): Promise<void> {
   await using file = await open(path);

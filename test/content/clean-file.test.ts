@@ -1,4 +1,4 @@
-import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { ContentBench, isPending, MIB, never, readFrom } from './bench.js';
@@ -240,6 +240,43 @@ describe('the cache directory', () => {
     const again = content.acquire(version);
     await again.ensureAll(never);
     again.release();
+  });
+
+  test('an index that fails while it is used is said once, and the next start begins anew', async () => {
+    await using bench = new ContentBench();
+    const versions = Array.from({ length: 2000 }, (_, i) =>
+      bench.store.put(`key-${i}`, Buffer.alloc(i + 1, i)),
+    );
+    for (const version of versions) {
+      const file = bench.content.acquire(version);
+      await file.ensureAll(never);
+      file.release();
+    }
+    await bench.close();
+    const index = join(bench.directory, 'index.db');
+    const bytes = readFileSync(index);
+    // Leaves of the index by key: the start does not read them.
+    const damaged = Buffer.from(bytes);
+    let found = 0;
+    for (let page = 4096; page < bytes.length; page += 4096) {
+      if (bytes[page] !== 10 || !bytes.subarray(page, page + 4096).includes('key-')) continue;
+      damaged.fill(0xff, page, page + 4096);
+      found++;
+    }
+    expect(found).toBeGreaterThan(1);
+    writeFileSync(index, damaged);
+    bench.open();
+    for (const version of versions) {
+      const file = bench.content.acquire(version);
+      await file.ensureAll(never);
+      expect(readFrom(file.fd, 0, version.size).equals(bench.store.objects.get(version.key)!.bytes)).toBe(
+        true,
+      );
+      file.release();
+    }
+    await bench.reopen();
+    expect(bench.content.used).toBe(0);
+    expect(bench.lines.filter((line) => line.includes('index of cached content fails')).length).toBe(1);
   });
 
   test('a second program is turned away', async () => {

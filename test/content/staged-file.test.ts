@@ -137,6 +137,24 @@ describe('a staged file', () => {
     file.discard();
   });
 
+  test('discarded during an upload it keeps its descriptor until the upload has ended', async () => {
+    await using bench = new ContentBench();
+    const file = bench.content.stage();
+    await write(file, 0, Buffer.from('bytes'));
+    let seen = '';
+    const commit = file.commit(async (fd, size) => {
+      file.discard();
+      await isPending(Promise.resolve());
+      seen = readFrom(fd, 0, size).toString();
+      return info('key', size, '"v"');
+    });
+    await commit;
+    expect(seen).toBe('bytes');
+    await isPending(Promise.resolve());
+    expect(bench.content.used).toBe(0);
+    await expect(file.commit(uploadTo(bench, 'key'))).rejects.toMatchObject({ errno: 'EBADF' });
+  });
+
   test('a failed upload leaves the file dirty', async () => {
     await using bench = new ContentBench();
     const file = bench.content.stage();
