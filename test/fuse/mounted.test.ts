@@ -196,6 +196,18 @@ test('unmounted by its process while in use, it ends with the last user', async 
   expect(await served.exited).toBe(0);
 });
 
+test('a mount that is given up while a notification waits for a hanging call ends all the same', async () => {
+  await using served = await Served.start();
+  const child = run('stat', served.path('hang'));
+  await until('the lookup hangs', async () => (await served.ask<{ hung: number }>('calls')).hung === 1);
+  // Waits in the kernel for the folder that the lookup has locked.
+  await served.ask('invalidateEntry', 'other');
+  await served.ask('unmount');
+  expect((await child).stderr).toContain('Input/output error');
+  expect(await served.next()).toEqual({ ended: true });
+  expect(await served.exited).toBe(0);
+});
+
 test('a process that uses its own mount is told so instead of hanging', async () => {
   await using served = await Served.start();
   expect(await served.ask('visit', 'hang')).toBe(errno.EDEADLK);
