@@ -105,8 +105,10 @@ function buildSources() {
   // A source that changed while it was compiled is newer than this.
   utimesSync(join(fresh, '.built'), started, started);
   chmodSync(fresh, 0o755);
-  rmSync(output, { recursive: true, force: true });
+  const old = `${fresh}.old`;
+  if (existsSync(output)) renameSync(output, old);
   renameSync(fresh, output);
+  rmSync(old, { recursive: true, force: true });
 }
 
 function filesBelow(folder, except = []) {

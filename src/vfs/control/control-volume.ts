@@ -56,9 +56,11 @@ interface OpenControlFile {
   readonly text: Uint8Array | undefined;
 }
 
+/** What stat shows as the size of a generated file: like in sysfs a bound, reading it says how long it is. */
+const GENERATED_SIZE = 65_536;
+
 /**
- * `.mirage/` at the root of the mount: what the daemon has to say, as files. Like proc(5), the size of a generated file is 0 and
- * reading it says how long it is. Nothing changes here but that records of conflicts, once dealt with, may be removed.
+ * `.mirage/` at the root of the mount: what the daemon has to say, as files, generated when they are opened. Nothing changes here but that records of conflicts, once dealt with, may be removed.
  */
 export class ControlVolume implements Volume {
   readonly #context: VolumeContext;
@@ -295,6 +297,7 @@ export class ControlVolume implements Volume {
     if (number < Fixed.conflicts) {
       attributes.mode = number === Fixed.root ? S_IFDIR | 0o555 : S_IFREG | 0o444;
       attributes.nlink = number === Fixed.root ? 3 : 1;
+      attributes.size = number === Fixed.root ? 0 : GENERATED_SIZE;
       const now = this.#context.clock.wall();
       setTimes(attributes, now, now, now);
       return attributes;
