@@ -53,10 +53,11 @@ function ensureNodePackages() {
   );
   if (!stale) return;
   console.log('Installing npm packages (this compiles SQLite: a few minutes on a small machine)');
-  const options = ['ci', '--no-audit', '--no-fund'];
+  const quiet = ['--no-audit', '--no-fund'];
   const env = headers === undefined ? {} : { npm_config_nodedir: headers };
-  // An install script that fails (a download that is not reachable) is no reason to stop: what matters is compiled below.
-  if (!attempt('npm', options, root, env)) run('npm', [...options, '--ignore-scripts'], root);
+  // An install script that fails (a download out of reach) is no reason to stop: what matters is compiled below.
+  if (!attempt('npm', ['ci', ...quiet], root, env))
+    run('npm', ['install', '--no-save', '--ignore-scripts', ...quiet], root);
 }
 
 /** npm may have been told not to run install scripts: then SQLite is compiled here. */
