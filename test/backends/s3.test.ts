@@ -21,6 +21,7 @@ import { open } from '../../src/backends/s3/open.js';
 import type { S3Options } from '../../src/backends/s3/options.js';
 import { type Limits, s3Limits, type Traits } from '../../src/backends/s3/requests.js';
 import { systemClock } from '../../src/clock/clock.js';
+import { MirageError } from '../../src/errors/mirage-error.js';
 import { type DelayProxy, startDelayProxy } from '../servers/proxy.js';
 import { quietLog } from '../servers/quiet.js';
 import { type Radosgw, startRadosgw } from '../servers/radosgw.js';
@@ -428,6 +429,36 @@ describe('what Ceph ignores is looked at first', () => {
     await backend.close();
   });
 });
+
+test('of many who add to one number none is lost, whatever the store answers under load', async () => {
+  const { backend } = await layered({ open: (o, c) => open(o as S3Options, c) }).open(options, context);
+  const tools = new Tools(backend, 'd', signal);
+  await tools.write('number', '0', { precondition: absent });
+  let refused = 0;
+  const add = async () => {
+    for (;;) {
+      const { validator = '' } = await tools.stat('number');
+      const value = await tools.read('number', { offset: 0, length: 20 }, validator).catch(() => undefined);
+      if (value === undefined) continue;
+      const precondition = { kind: 'match', validator } as const;
+      try {
+        await tools.write('number', String(Number(value) + 1), { precondition });
+        return;
+      } catch (error) {
+        if (!MirageError.is(error, 'ESTALE')) throw error;
+        refused++;
+      }
+    }
+  };
+  await Promise.all(
+    Array.from({ length: 6 }, async () => {
+      for (let i = 0; i < 5; i++) await add();
+    }),
+  );
+  expect(await tools.read('number')).toBe('30');
+  expect(refused).toBeGreaterThan(0);
+  await backend.close?.();
+}, 120_000);
 
 test('a bucket with versions tells them', async () => {
   await server.client.send(

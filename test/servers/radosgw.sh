@@ -44,8 +44,10 @@ stop() {
 }
 
 abandon() {
-  echo "radosgw.sh: the server did not start:" >&2
-  tail -n 20 "$1/log/start" >&2 || true
+  {
+    echo "radosgw.sh: the server did not start:"
+    tail -n 20 "$1/log/start" || true
+  } >&3
   stop "$1"
 }
 
@@ -66,6 +68,7 @@ mon_host = [v2:127.0.0.1:$messenger2,v1:127.0.0.1:$messenger1]
 public_network = 127.0.0.0/8
 ms_bind_port_min = $((port + 10))
 ms_bind_port_max = $((port + 60))
+ms_bind_retry_count = 0
 # "none" makes radosgw wait 300 s for an answer that never comes.
 auth_cluster_required = cephx
 auth_service_required = cephx
@@ -112,7 +115,8 @@ rgw_enable_usage_log = false
 rgw_thread_pool_size = 64
 CONF
   local ceph=(-c "$directory/ceph.conf") keyring="$directory/keyring" osd_id administrator
-  trap 'abandon "$directory"' EXIT
+  exec 3>&2
+  trap "abandon '$directory'" EXIT
   monmaptool --create --clobber --addv a "[v2:127.0.0.1:$messenger2,v1:127.0.0.1:$messenger1]" --fsid "$fsid" "$directory/monmap" >/dev/null
   ceph-authtool -C "$keyring" -g -n mon. --cap mon 'allow *' >/dev/null
   ceph-authtool "$keyring" -g -n client.admin --cap mon 'allow *' --cap osd 'allow *' >/dev/null
@@ -139,8 +143,8 @@ CONF
   trap - EXIT
 }
 
-case "${1:-}" in
-  start) [ $# -eq 3 ] && start "$(realpath -m "$2")" "$3" || usage ;;
-  stop) [ $# -eq 2 ] && stop "$(realpath -m "$2")" || usage ;;
+case "${1:-} $#" in
+  "start 3") start "$(realpath -m "$2")" "$3" ;;
+  "stop 2") stop "$(realpath -m "$2")" ;;
   *) usage ;;
 esac

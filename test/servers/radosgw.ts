@@ -28,14 +28,12 @@ export interface Radosgw {
 
 /** Starts a Ceph object store of its own (two seconds, no data kept). Fails with the packages to install when it is not there. */
 export async function startRadosgw(): Promise<Radosgw> {
-  const directory = join(await mkdtemp(join(tmpdir(), 'mirage-radosgw-')), 'ceph');
-  const port = await freePorts();
-  try {
-    await promisify(execFile)(script, ['start', directory, String(port)]);
-  } catch (error) {
-    await rm(dirname(directory), { recursive: true, force: true });
-    throw new Error(`radosgw did not start: ${(error as { stderr?: string }).stderr ?? String(error)}`);
-  }
+  const folder = await mkdtemp(join(tmpdir(), 'mirage-radosgw-'));
+  const directory = join(folder, 'ceph');
+  const port = await startOnFreePorts(directory).catch(async (error) => {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  });
   const stopNow = () => execFileSync(script, ['stop', directory]);
   // Also when the run is broken off.
   process.once('exit', stopNow);
@@ -62,19 +60,27 @@ export async function startRadosgw(): Promise<Radosgw> {
       process.off('exit', stopNow);
       client.destroy();
       await promisify(execFile)(script, ['stop', directory]);
-      await rm(dirname(directory), { recursive: true, force: true });
+      await rm(folder, { recursive: true, force: true });
     },
   };
 }
 
-/** Several test processes look at the same time: each begins elsewhere, and the servers bind what they are told or fail. */
-async function freePorts(): Promise<number> {
-  for (let i = 0; i < SLOTS; i++) {
-    const port = FIRST_PORT + ((process.pid + i) % SLOTS) * PORTS;
+/** Several test processes look at the same time: each begins elsewhere, and goes on where another was faster. */
+async function startOnFreePorts(directory: string): Promise<number> {
+  let failure = '';
+  for (let slot = 0; slot < SLOTS; slot++) {
+    const port = FIRST_PORT + ((process.pid + slot) % SLOTS) * PORTS;
     const taken = await Promise.all([port, port + 1, port + 2].map(isTaken));
-    if (!taken.includes(true)) return port;
+    if (taken.includes(true)) continue;
+    try {
+      await promisify(execFile)(script, ['start', directory, String(port)]);
+      return port;
+    } catch (error) {
+      failure = (error as { stderr?: string }).stderr ?? String(error);
+      if (!/in use/.test(failure)) break;
+    }
   }
-  throw new Error(`no free ports for radosgw from ${FIRST_PORT} to ${FIRST_PORT + SLOTS * PORTS}`);
+  throw new Error(failure || `no free ports for radosgw from ${FIRST_PORT} to ${FIRST_PORT + SLOTS * PORTS}`);
 }
 
 function isTaken(port: number): Promise<boolean> {
