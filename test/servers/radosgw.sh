@@ -68,7 +68,7 @@ mon_host = [v2:127.0.0.1:$messenger2,v1:127.0.0.1:$messenger1]
 public_network = 127.0.0.0/8
 ms_bind_port_min = $((port + 10))
 ms_bind_port_max = $((port + 60))
-ms_bind_retry_count = 0
+ms_bind_retry_count = 1
 # "none" makes radosgw wait 300 s for an answer that never comes.
 auth_cluster_required = cephx
 auth_service_required = cephx
