@@ -13,6 +13,8 @@
         "src/descriptors.c",
         "src/device.c",
         "src/channel.c",
+        "src/channel_calls.c",
+        "src/delivery.c",
         "src/file_replies.c",
         "src/notifier.c",
       ],
