@@ -43,14 +43,6 @@ stop() {
   rm -rf "$directory"
 }
 
-abandon() {
-  {
-    echo "radosgw.sh: the server did not start:"
-    tail -n 20 "$1/log/start" || true
-  } >&3
-  stop "$1"
-}
-
 start() {
   local directory=$1 port=$2
   require
@@ -114,37 +106,45 @@ rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
 rgw_thread_pool_size = 64
 CONF
-  local ceph=(-c "$directory/ceph.conf") keyring="$directory/keyring" osd_id administrator
-  exec 3>&2
-  trap "abandon '$directory'" EXIT
+  # A process of its own: there, the first failure ends it.
+  if ! "$0" daemons "$directory" "$port" >"$directory/log/start" 2>&1 </dev/null; then
+    echo "radosgw.sh: the server did not start:" >&2
+    tail -n 20 "$directory/log/start" >&2
+    stop "$directory"
+    exit 1
+  fi
+}
+
+daemons() {
+  local directory=$1 port=$2 messenger2=$(($2 + 1)) messenger1=$(($2 + 2)) fsid osd_id administrator
+  local ceph=(-c "$directory/ceph.conf") keyring="$directory/keyring"
+  fsid=$(sed -n 's/^fsid = //p' "$directory/ceph.conf")
   monmaptool --create --clobber --addv a "[v2:127.0.0.1:$messenger2,v1:127.0.0.1:$messenger1]" --fsid "$fsid" "$directory/monmap" >/dev/null
   ceph-authtool -C "$keyring" -g -n mon. --cap mon 'allow *' >/dev/null
   ceph-authtool "$keyring" -g -n client.admin --cap mon 'allow *' --cap osd 'allow *' >/dev/null
   ceph-authtool "$keyring" -g -n osd.0 --cap mon 'allow profile osd' --cap osd 'allow *' >/dev/null
   ceph-authtool "$keyring" -g -n client.rgw --cap mon 'allow *' --cap osd 'allow *' >/dev/null
-  {
-    ceph-mon "${ceph[@]}" -i a --mkfs --monmap "$directory/monmap" --keyring "$keyring"
-    ceph-mon "${ceph[@]}" -i a
-    osd_id=$(cat /proc/sys/kernel/random/uuid)
-    timeout 60 ceph "${ceph[@]}" osd new "$osd_id" 0
-    ceph-osd "${ceph[@]}" -i 0 --mkfs --osd-uuid "$osd_id"
-    ceph-osd "${ceph[@]}" -i 0
-    timeout 60 radosgw "${ceph[@]}" -n client.rgw
-    # --max-buckets=0 is "unlimited"; -1 would forbid to make one.
-    timeout 60 radosgw-admin "${ceph[@]}" -n client.rgw user create --uid=test --display-name=test \
-      --access-key=testkey --secret-key=testsecret --max-buckets=0 &
-    administrator=$!
-    for _ in $(seq 600); do
-      curl -s -o /dev/null "http://127.0.0.1:$port/" && break
-      sleep 0.05
-    done
-    wait "$administrator"
-  } >"$directory/log/start" 2>&1 </dev/null
-  trap - EXIT
+  ceph-mon "${ceph[@]}" -i a --mkfs --monmap "$directory/monmap" --keyring "$keyring"
+  ceph-mon "${ceph[@]}" -i a
+  osd_id=$(cat /proc/sys/kernel/random/uuid)
+  timeout 60 ceph "${ceph[@]}" osd new "$osd_id" 0
+  ceph-osd "${ceph[@]}" -i 0 --mkfs --osd-uuid "$osd_id"
+  ceph-osd "${ceph[@]}" -i 0
+  timeout 60 radosgw "${ceph[@]}" -n client.rgw
+  # --max-buckets=0 is "unlimited"; -1 would forbid to make one.
+  timeout 60 radosgw-admin "${ceph[@]}" -n client.rgw user create --uid=test --display-name=test \
+    --access-key=testkey --secret-key=testsecret --max-buckets=0 &
+  administrator=$!
+  for _ in $(seq 600); do
+    curl -s -o /dev/null "http://127.0.0.1:$port/" && break
+    sleep 0.05
+  done
+  wait "$administrator"
 }
 
 case "${1:-} $#" in
   "start 3") start "$(realpath -m "$2")" "$3" ;;
+  "daemons 3") daemons "$2" "$3" ;;
   "stop 2") stop "$(realpath -m "$2")" ;;
   *) usage ;;
 esac

@@ -77,7 +77,7 @@ async function startOnFreePorts(directory: string): Promise<number> {
       return port;
     } catch (error) {
       failure = (error as { stderr?: string }).stderr ?? String(error);
-      if (!/in use/.test(failure)) break;
+      if (!/Address already in use/.test(failure)) break;
     }
   }
   throw new Error(failure || `no free ports for radosgw from ${FIRST_PORT} to ${FIRST_PORT + SLOTS * PORTS}`);
