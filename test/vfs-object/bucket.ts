@@ -41,6 +41,10 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
   after: ((operation: string, key: string) => void) | undefined;
   pageSize = 1000;
   #seconds = 1_000_000;
+  get #later(): number {
+    this.#seconds += 10;
+    return this.#seconds;
+  }
 
   constructor(honours: Honours = {}) {
     this.capabilities = {
@@ -61,7 +65,7 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
 
   /** What another host does. */
   put(key: string, text: string, attributes: StoredAttributes = {}): void {
-    this.objects.set(key, { bytes: Buffer.from(text), attributes, seconds: this.#seconds++ });
+    this.objects.set(key, { bytes: Buffer.from(text), attributes, seconds: this.#later });
   }
   text(key: string): string | undefined {
     return this.objects.get(key)?.bytes.toString();
@@ -126,7 +130,7 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
       chunks.push(Buffer.from(chunk));
     await this.#enter('write', key);
     this.#check(key, precondition);
-    const stored = { bytes: Buffer.concat(chunks), attributes, seconds: this.#seconds++ };
+    const stored = { bytes: Buffer.concat(chunks), attributes, seconds: this.#later };
     this.objects.set(key, stored);
     this.after?.('write', key);
     return describe(key, 'file', stored, true);
@@ -161,7 +165,7 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
     if (source === undefined) throw new MirageError(`${from}: no such object`, { errno: 'ENOENT' });
     if (match !== undefined && etag(source) !== match) throw stale(from);
     if (this.capabilities.preconditions.copyAbsent) this.#check(to, precondition);
-    const stored = { ...source, attributes: attributes ?? source.attributes, seconds: this.#seconds++ };
+    const stored = { ...source, attributes: attributes ?? source.attributes, seconds: this.#later };
     this.objects.set(to, stored);
     return describe(to, 'file', stored, true);
   }
@@ -177,13 +181,13 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
     this.#check(key, precondition);
     const stored = this.objects.get(key);
     if (stored === undefined) throw new MirageError(`${key}: no such object`, { errno: 'ENOENT' });
-    const changed = { ...stored, attributes, seconds: this.#seconds++ };
+    const changed = { ...stored, attributes, seconds: this.#later };
     this.objects.set(key, changed);
     return describe(key, 'file', changed, true);
   }
 
   #marker(key: string, attributes: StoredAttributes): ObjectInfo {
-    const stored = { bytes: Buffer.alloc(0), attributes, seconds: this.#seconds++ };
+    const stored = { bytes: Buffer.alloc(0), attributes, seconds: this.#later };
     this.objects.set(`${key}/`, stored);
     return describe(key, 'directory', stored, true);
   }

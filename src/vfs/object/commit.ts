@@ -8,7 +8,7 @@ import { MirageError } from '../../errors/mirage-error.js';
 import { keepConflict } from './conflicts.js';
 import type { Inode } from './inode.js';
 import { type Name, ROOT_SLOT } from './inode-table.js';
-import { type Nodes, recordOf } from './nodes.js';
+import type { Nodes } from './nodes.js';
 import { Gate } from './turn.js';
 
 /** How long attribute changes wait for more of them, milliseconds. */
@@ -56,32 +56,49 @@ export class Commits {
     const writer = randomUUID();
     const attributes = this.#nodes.stored(inode, writer);
     inode.mustCommit = false;
-    let target = names[0] as Name;
+    let info: ObjectInfo;
+    const lost: { name: Name; error: MirageError }[] = [];
     try {
-      await staged.commit(async (fd, size) => {
-        let first: ObjectInfo | undefined;
-        for (const name of names) {
-          target = name;
-          const info = await this.putContent(name, inode.base(name.parent, name.name), {
-            fd,
-            size,
-            attributes,
-          });
-          inode.setBase(name.parent, name.name, info.validator);
-          first ??= info;
-        }
-        inode.storeModified = (first as ObjectInfo).modified;
-        return first as ObjectInfo;
-      });
+      info = await staged.commit((fd, size) =>
+        this.#putEverywhere(inode, names, { fd, size, attributes }, lost),
+      );
     } catch (error) {
       inode.mustCommit ||= mustCommit;
-      if (MirageError.is(error, 'ESTALE')) throw await this.#lost(inode, target, error);
+      if (MirageError.is(error, 'ESTALE')) throw await this.#lost(inode, names[0] as Name, error);
       throw error;
     }
+    inode.storeModified = info.modified;
     inode.attributesSaved = Math.max(inode.attributesSaved, changes);
     if (!inode.needsAttributes) this.#unsaved.delete(inode);
+    for (const { name } of lost) {
+      const { port, mount } = this.#nodes;
+      this.#nodes.loseName(inode, name, await port.stat(mount, this.#nodes.keyOf(name.parent, name.name)));
+    }
     this.#nodes.publish(inode, true);
-    this.#nodes.sameVersion(inode.slot, inode.base(target.parent, target.name));
+    const [first] = this.#nodes.table.names(inode.slot);
+    if (first !== undefined) this.#nodes.sameVersion(inode.slot, inode.base(first.parent, first.name));
+  }
+
+  /** To every name of a hard link; where another host has taken one, the others still are ours. */
+  async #putEverywhere(
+    inode: Inode,
+    names: readonly Name[],
+    put: Put,
+    lost: { name: Name; error: MirageError }[],
+  ): Promise<ObjectInfo> {
+    let first: ObjectInfo | undefined;
+    for (const name of names) {
+      try {
+        const info = await this.putContent(name, inode.base(name.parent, name.name), put);
+        inode.setBase(name.parent, name.name, info.validator);
+        first ??= info;
+      } catch (error) {
+        if (!MirageError.is(error, 'ESTALE')) throw error;
+        lost.push({ name, error });
+      }
+    }
+    if (first === undefined) throw (lost[0] as { error: MirageError }).error;
+    return first;
   }
 
   /**
@@ -138,14 +155,12 @@ export class Commits {
       const file = `${stamp}-${randomUUID().slice(0, 8)}`;
       kept = await keepConflict(record, staged, file, conflictDirectory, conflicts, nodes.context);
     }
-    for (const each of nodes.table.names(inode.slot)) {
-      nodes.context.notifier.invalidateEntry(nodes.table.id(each.parent), each.name);
-    }
-    const previous = nodes.entry(name.parent, name.name);
-    if (found === undefined) nodes.putAbsent(name.parent, name.name);
-    else nodes.put(name.parent, recordOf(found, name.name, previous, nodes.now()));
     this.#unsaved.delete(inode);
     inode.lost = true;
+    for (const each of nodes.table.names(inode.slot)) {
+      const other = nodes.keyOf(each.parent, each.name);
+      nodes.loseName(inode, each, other === key ? found : await nodes.port.stat(nodes.mount, other));
+    }
     nodes.supersede(inode.slot);
     nodes.context.log.warn('another host changed the file first; the bytes written here were kept aside', {
       key,

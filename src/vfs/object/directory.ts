@@ -166,6 +166,12 @@ export class Directories {
       nodes.putAbsent(parent, name);
       return;
     }
+    if (info.kind === 'file' && previous?.kind === 'directory' && nodes.validFor(previous.seenAt) > 0) {
+      // The store has both, and answers a question for the name with the file.
+      const { position: _, ...folder } = previous;
+      nodes.put(parent, { ...folder, attributes: folder.attributes ?? {} });
+      return;
+    }
     const without = info.attributes === undefined || Object.keys(info.attributes).length === 0;
     if (!without) this.#withoutAttributes.delete(directory);
     else if (info.kind === 'file') {

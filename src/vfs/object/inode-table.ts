@@ -108,6 +108,10 @@ export class InodeTable {
     this.#versions[slot] = version;
   }
 
+  hasFurtherNames(slot: Slot): boolean {
+    return this.#furtherNames.has(slot);
+  }
+
   /** All names, the first one first; none for a node that was unlinked. */
   names(slot: Slot): readonly Name[] {
     const parent = this.parent(slot);

@@ -52,6 +52,8 @@ const COUNTED_ROWS = 4096;
 /** Cached content up to this size, bytes, is copied when its object gets another key; a larger one is fetched again. */
 const RELABEL_LIMIT = 64 * 1024 * 1024;
 const NEVER = new AbortController().signal;
+/** Seconds that two tellings of one object's time may differ by. */
+const CLOCK_GRAIN = 2;
 
 export class Nodes {
   readonly table: InodeTable;
@@ -177,7 +179,10 @@ export class Nodes {
     if (known !== NONE) {
       const same =
         this.table.type(known) === (mode & S_IFMT) && !this.#holdsAnother(known, parent, name, record);
-      if (same && this.#sameGroup(known, record)) return known;
+      if (same && this.#sameGroup(known, record)) {
+        if (this.table.hasFurtherNames(known)) this.dropGoneNames(known);
+        return known;
+      }
       if (same && this.table.names(known).length > 1) {
         // Another host has put a file of its own in the place of a hard link.
         this.#inUse.get(known)?.setBase(parent, name, undefined);
@@ -344,11 +349,59 @@ export class Nodes {
     inode.xattrs = { ...record.attributes?.xattrs };
     inode.linkGroup = record.attributes?.linkGroup;
     inode.storeModified = { seconds: record.modifiedSeconds, nanoseconds: record.modifiedNanoseconds };
+    this.#adopt(inode);
+    if (inode.linkGroup !== undefined) this.#gatherNames(slot, inode.linkGroup);
     for (const { parent, name } of this.table.names(slot)) {
       inode.setBase(parent, name, slot === ROOT_SLOT ? undefined : this.entry(parent, name)?.validator);
     }
-    this.#adopt(inode);
     return inode;
+  }
+
+  /** The names of a hard link as the rows have them: those that were not looked up yet, without those that went elsewhere. */
+  #gatherNames(slot: Slot, group: string): void {
+    this.dropGoneNames(slot);
+    for (const { directory, name } of this.metadata.linkNames(this.location, group)) {
+      const row = this.metadata.entry(this.location, directory, name);
+      const parent = this.#slotOfDirectory(directory);
+      if (row?.kind === 'file' && parent !== NONE) this.enter(parent, name, row);
+    }
+  }
+
+  /** Names of a hard link that another host has removed or put something else under; the last one stays. */
+  dropGoneNames(slot: Slot): void {
+    const group = this.#slotGroups.get(slot);
+    for (const { parent, name } of this.table.names(slot)) {
+      const row = this.entry(parent, name);
+      const gone =
+        row === undefined ||
+        row.kind !== 'file' ||
+        (row.attributes !== undefined && row.attributes.linkGroup !== group);
+      if (!gone || !this.table.hasFurtherNames(slot)) continue;
+      this.#inUse.get(slot)?.setBase(parent, name, undefined);
+      this.table.removeName(slot, parent, name);
+    }
+  }
+
+  /** The node of a directory by its key, as far as rows lead there. */
+  #slotOfDirectory(key: string): Slot {
+    let slot = ROOT_SLOT;
+    for (const component of key === '' ? [] : key.split('/')) {
+      const name = nameOf(component);
+      const row = this.entry(slot, name);
+      if (row?.kind !== 'directory') return NONE;
+      slot = this.enter(slot, name, row);
+    }
+    return slot;
+  }
+
+  /** Another host has taken one of the names of a hard link, or all of them. */
+  loseName(inode: Inode, { parent, name }: Name, found: ObjectInfo | undefined): void {
+    const previous = this.entry(parent, name);
+    this.context.notifier.invalidateEntry(this.table.id(parent), name);
+    if (found === undefined) this.putAbsent(parent, name);
+    else this.put(parent, recordOf(found, name, previous, this.now()));
+    inode.setBase(parent, name, undefined);
+    this.table.removeName(inode.slot, parent, name);
   }
 
   /** A node that was not there before, as `attributes` say; without a name where `parent` is NONE. */
@@ -558,7 +611,7 @@ export function recordOf(
 ): NewEntryRecord {
   const before = previous?.kind === info.kind ? previous : undefined;
   const directory = info.kind === 'directory';
-  const same = before !== undefined && (directory || before.validator === info.validator);
+  const same = before !== undefined && (directory || isSameObject(before, info));
   const known = same ? before.attributes : undefined;
   const keepsTimes = directory && before !== undefined;
   const attributes =
@@ -582,6 +635,11 @@ export function recordOf(
     seenAt,
   };
 }
+
+/** The validator may be a hash of the bytes: an object that was written again tells by its time, which a write's answer gives to the second. */
+const isSameObject = (before: EntryRecord, info: ObjectInfo): boolean =>
+  before.validator === info.validator &&
+  Math.abs(info.modified.seconds - before.modifiedSeconds) <= CLOCK_GRAIN;
 
 /** A link group starts with its inode number, so that every host shows the same. */
 export const newLinkGroup = (ino: number): string =>

@@ -1,5 +1,6 @@
 /** Files in use: opening, reading and writing. All handles of a node share its one clean or staged file. */
 import { constants } from 'node:fs';
+import type { ObjectInfo } from '../../backends/contract.js';
 import type { CleanFile, ReadCursor, StagedFile } from '../../content/contract.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
@@ -104,27 +105,47 @@ export class OpenFiles {
 
   async #openSlowly(slot: Slot, mode: OpenMode, reply: OpenReply): Promise<void> {
     const { table, options } = this.#nodes;
-    const parent = table.parent(slot);
-    const name = table.name(slot);
     table.pin(slot);
     try {
-      const asked = this.#directories.askStore(parent, name);
-      if ((mode.flags & O_TRUNC) !== 0 && this.#nodes.record(slot)?.attributes !== undefined) {
-        // Whatever is there now is what gets replaced: no need to wait for its version before the commit.
-        const inode = this.#nodes.use(slot);
-        if (!inode.superseded && inode.handles === 0) {
-          inode.revalidation = asked.then((info) => inode.setBase(parent, name, info?.validator));
-          inode.revalidation.catch(() => undefined);
-          return await this.#truncateAndOpen(inode, mode, reply);
-        }
+      for (;;) {
+        const parent = table.parent(slot);
+        const name = table.name(slot);
+        const asked = this.#directories.askStore(parent, name);
+        if ((mode.flags & O_TRUNC) !== 0 && this.#takesNewest(slot, parent, name, asked)) break;
+        await asked.catch((error: unknown) => {
+          if (options.freshness !== 'offline') throw error;
+        });
+        // Another name of a hard link may be left.
+        if (!table.hasFurtherNames(slot)) break;
+        this.#nodes.dropGoneNames(slot);
+        if (table.parent(slot) === parent && table.name(slot) === name) break;
       }
-      await asked.catch((error: unknown) => {
-        if (options.freshness !== 'offline') throw error;
-      });
-      return await this.#openKnown(slot, mode, reply);
+      const inode = this.#nodes.inUse(slot);
+      if (inode?.revalidation !== undefined) await this.#truncateAndOpen(inode, mode, reply);
+      else await this.#openKnown(slot, mode, reply);
     } finally {
       table.unpin(slot);
     }
+  }
+
+  /** Whatever is there now is what O_TRUNC replaces: its version is needed for the commit, not before. */
+  #takesNewest(slot: Slot, parent: Slot, name: ByteString, asked: Promise<ObjectInfo | undefined>): boolean {
+    const record = this.#nodes.record(slot);
+    if (record?.kind !== 'file' || record.attributes === undefined) return false;
+    if (this.#nodes.table.hasFurtherNames(slot)) return false;
+    const inode = this.#nodes.use(slot);
+    if (inode.superseded || inode.handles > 0) return false;
+    inode.revalidation = asked.then(
+      (info) => {
+        inode.setBase(parent, name, info?.validator);
+        inode.revalidation = undefined;
+      },
+      // The version known so far is what the commit asks for then.
+      () => {
+        inode.revalidation = undefined;
+      },
+    );
+    return true;
   }
 
   #truncateAndOpen(inode: Inode, mode: OpenMode, reply: OpenReply): Answer<void> {
