@@ -32,6 +32,8 @@ export interface MountOptions {
   deadline?: number;
 }
 
+export const isRoot = process.getuid?.() === 0;
+
 /** Mounts that this process has to end, whatever happens to its tests. */
 const running = new Set<Mirage>();
 process.on('exit', () => {
@@ -62,7 +64,7 @@ export class Mirage {
       mountpoint: this.mountpoint,
       state: join(this.folder, 'state'),
       cache: { directory: join(this.folder, 'cache') },
-      allowOther: process.getuid?.() === 0,
+      allowOther: isRoot,
       binding: options.binding ?? 'raw',
       ...options.configuration,
       mounts: options.mounts,
@@ -142,9 +144,10 @@ export class Mirage {
   kill(): void {
     if (isMounted(this.mountpoint)) {
       try {
-        execFileSync('umount', ['-f', '-l', this.mountpoint], { stdio: 'ignore', timeout: 10_000 });
+        const [command, options] = isRoot ? ['umount', ['-f', '-l']] : ['fusermount3', ['-u', '-z']];
+        execFileSync(command, [...options, this.mountpoint], { stdio: 'ignore', timeout: 10_000 });
       } catch {
-        // An ordinary user unmounts with the helper, and the daemon's end ends the mount.
+        // The end of the daemon ends what is left.
       }
     }
     this.#daemon?.kill('SIGKILL');

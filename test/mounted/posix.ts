@@ -4,12 +4,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from '@jest/globals';
 import type { Limits } from './expectations.js';
+import { isRoot } from './mount.js';
 import { python, run } from './process.js';
 
 const script = fileURLToPath(new URL('posix_cases.py', import.meta.url));
-export const caseNames = JSON.parse(
-  execFileSync(python, [script, '--list'], { encoding: 'utf8' }),
-) as string[];
+const cases = JSON.parse(execFileSync(python, [script, '--list'], { encoding: 'utf8' })) as readonly {
+  readonly name: string;
+  readonly root: boolean;
+}[];
+export const caseNames = cases.map(({ name }) => name);
 
 export interface PosixOptions {
   readonly limits?: Limits;
@@ -21,7 +24,7 @@ export interface PosixOptions {
 export function describePosix(folder: () => string, options: PosixOptions = {}): void {
   const { limits = {}, entries = 5000 } = options;
   describe('POSIX', () => {
-    for (const [index, name] of caseNames.entries()) {
+    for (const [index, { name, root }] of cases.entries()) {
       const limit = limits[name];
       const title = limit === undefined ? name : `cannot (${limit}): ${name}`;
       test(title, async () => {
