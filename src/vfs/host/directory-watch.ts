@@ -126,7 +126,8 @@ export class DirectoryWatch {
     } else {
       notifier.invalidateEntry(nodes.nodeOf(parent), name);
     }
-    notifier.invalidateNode(nodes.nodeOf(parent), -1, 0);
+    // Its times, and its listing.
+    notifier.invalidateNode(nodes.nodeOf(parent), 0, 0);
   }
 
   private contentChanged(parent: number, name: string, mask: number): void {

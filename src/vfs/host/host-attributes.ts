@@ -69,3 +69,12 @@ export function contentVersion(stat: Float64Array): number {
     (hashNumber(stat[Stat.size]!, Math.imul(stat[Stat.changedNanoseconds]!, 31)) & 0xfffff)
   );
 }
+
+/** A file that changed less than this ago may change again without its times telling (the tick of the kernel's clock), milliseconds. */
+const CLOCK_TICK = 20;
+
+/** Whether a later change is sure to give another `contentVersion`. `now` is milliseconds since 1970. */
+export function isSettled(stat: Float64Array, now: number): boolean {
+  const changed = stat[Stat.changedSeconds]! * 1000 + stat[Stat.changedNanoseconds]! / 1e6;
+  return Math.abs(now - changed) >= CLOCK_TICK;
+}

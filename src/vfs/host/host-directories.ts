@@ -4,7 +4,7 @@ import { MirageError } from '../../errors/mirage-error.js';
 import { S_IFMT } from '../attributes.js';
 import { type DirectorySink, EntryReply, type Handle, type NodeId, type OpenReply } from '../operations.js';
 import { HandleTable } from './handle-table.js';
-import { contentVersion } from './host-attributes.js';
+import { contentVersion, isSettled } from './host-attributes.js';
 import { check, type HostNodes } from './host-nodes.js';
 
 const BUFFER_BYTES = 32 * 1024;
@@ -35,10 +35,11 @@ export class HostDirectories {
   private readonly handles = new HandleTable<Listing>();
   private readonly entry = new EntryReply();
 
-  /** `exclusive`: nobody else changes the tree, so the kernel may keep listings. */
+  /** `exclusive`: nobody else changes the tree. */
   constructor(
     private readonly nodes: HostNodes,
     private readonly exclusive: boolean,
+    private readonly wallClock: () => number,
   ) {}
 
   open(node: NodeId, reply: OpenReply): void {
@@ -54,11 +55,13 @@ export class HostDirectories {
       reply.fail(-fd);
       return;
     }
-    if (this.exclusive && nodes.native.statFd(fd) === 0) {
+    // Where the kernel may remember the entries, it may remember the listing. It compares the directory's time with the listing's, too.
+    if (nodes.freshness.entry(slot) > 0 && nodes.native.statFd(fd) === 0) {
       const version = contentVersion(nodes.stat);
       reply.keepCache = nodes.table.versions[slot] === version;
       reply.cacheDirectory = true;
-      nodes.table.versions[slot] = version;
+      const settled = this.exclusive || isSettled(nodes.stat, this.wallClock());
+      nodes.table.versions[slot] = settled ? version : 0;
     } else {
       reply.keepCache = false;
       reply.cacheDirectory = false;

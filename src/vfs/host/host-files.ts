@@ -14,7 +14,7 @@ import {
   type WriteSource,
 } from '../operations.js';
 import { HandleTable } from './handle-table.js';
-import { contentVersion } from './host-attributes.js';
+import { contentVersion, isSettled } from './host-attributes.js';
 import { check, type HostNodes } from './host-nodes.js';
 
 const { O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_TRUNC, O_WRONLY } = {
@@ -24,8 +24,6 @@ const { O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_TRUNC, O_WRONLY } = {
 
 /** Up to here a file is read through the page cache of its node, which answers the next open and read without a request. */
 export const CACHED_SIZE = 128 * 1024;
-/** A file that changed less than this ago may change again without its times telling (the tick of the kernel's clock), milliseconds. */
-const CLOCK_TICK = 20;
 
 /** What all handles of one node share: the descriptors, and how the kernel reads and writes the node while any is open. */
 class OpenFile {
@@ -212,7 +210,6 @@ export class HostFiles {
     const { stat, table } = nodes;
     const { slot } = file;
     const version = contentVersion(stat);
-    const changed = stat[Stat.changedSeconds]! * 1000 + stat[Stat.changedNanoseconds]! / 1e6;
     const writing = isWriting(flags);
     if (file.handles === 0) {
       // Writes that pass us by would not end suid and sgid.
@@ -229,7 +226,7 @@ export class HostFiles {
     reply.cacheDirectory = false;
     reply.noFlush = !this.flushes || !writing;
     reply.passthroughFd = file.passthroughFd;
-    table.versions[slot] = Math.abs(this.wallClock() - changed) < CLOCK_TICK ? 0 : version;
+    table.versions[slot] = isSettled(stat, this.wallClock()) ? version : 0;
   }
 
   /** Opens the content of a node; fills stat. A negated error number. */

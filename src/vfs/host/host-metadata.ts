@@ -95,13 +95,18 @@ export class HostMetadata {
     return target;
   }
 
+  /**
+   * Asked of the node itself, never by its name: an ACL decides access, and the name may lead to another file by now. A missing SELinux label is
+   * "not supported", as on file systems that know none: `ls -l` then asks for the first entry only, and not for each.
+   */
   getxattr(node: NodeId, name: ByteString, reply: ExtendedAttributeReply): void {
     const { nodes, value } = this;
     const slot = nodes.slotOf(node);
     const fd = slot < 0 ? -errno.ESTALE : nodes.descriptors.of(slot);
     const length = fd < 0 ? fd : nodes.native.getxattr(fd, name, value);
-    if (length < 0) reply.fail(-length);
-    else reply.value = value.subarray(0, length);
+    if (length >= 0) reply.value = value.subarray(0, length);
+    else if (length === -errno.ENODATA && name === 'security.selinux') reply.fail(errno.EOPNOTSUPP);
+    else reply.fail(-length);
   }
 
   setxattr(node: NodeId, name: ByteString, value: Uint8Array, flags: number): void {

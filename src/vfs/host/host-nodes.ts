@@ -38,7 +38,12 @@ export class HostNodes {
   readonly descriptors: Descriptors;
   readonly view: HostAttributes;
   /** Set before the first request. */
-  freshness: Freshness = { observe() {}, entry: () => 0, attributes: () => 0, forget() {} };
+  freshness: Freshness = {
+    observe() {},
+    entry: () => 0,
+    attributes: () => 0,
+    forget() {},
+  };
 
   private readonly base: NodeId;
   private readonly seen: Identity = { device: 0, ino: 0, birth: 0, kind: 0 };

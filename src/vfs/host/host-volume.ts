@@ -30,7 +30,7 @@ import { HostFiles } from './host-files.js';
 import { HostMetadata } from './host-metadata.js';
 import { HostNames } from './host-names.js';
 import { check, HostNodes } from './host-nodes.js';
-import { LONG, timedFreshness, watchedFreshness } from './host-freshness.js';
+import { exclusiveFreshness, timedFreshness, watchedFreshness } from './host-freshness.js';
 
 export interface HostVolumeOptions {
   /**
@@ -83,20 +83,21 @@ export class HostVolume implements Volume {
     const nodes = new HostNodes(tree.root, context, descriptors);
     const figures = new Float64Array(8);
     check('statfs', native.statfs(tree.root, figures));
-    const files = new HostFiles(nodes, () => context.clock.wall(), REPORTING_AT_CLOSE.has(figures[7]!));
-    const exclusive = tree.exclusive === true;
-    if (!exclusive && options.freshness === 'inotify') {
+    const wallClock = () => context.clock.wall();
+    const files = new HostFiles(nodes, wallClock, REPORTING_AT_CLOSE.has(figures[7]!));
+    if (tree.exclusive === true) {
+      nodes.freshness = exclusiveFreshness(files);
+    } else if (options.freshness === 'inotify') {
       this.watch = new DirectoryWatch(nodes, files, context.notifier, context.log);
       nodes.freshness = watchedFreshness(this.watch, nodes, files);
     } else {
-      const ttl = options.freshness === 'ttl' ? options.ttl * NANOSECONDS : 0;
-      nodes.freshness = timedFreshness(exclusive ? LONG : ttl, files);
+      nodes.freshness = timedFreshness(options.freshness === 'ttl' ? options.ttl * NANOSECONDS : 0, files);
     }
     this.nodes = nodes;
     this.files = files;
     this.names = new HostNames(nodes, files);
     this.metadata = new HostMetadata(nodes, files);
-    this.directories = new HostDirectories(nodes, exclusive);
+    this.directories = new HostDirectories(nodes, exclusive, wallClock);
   }
 
   lookup(_call: Call, parent: NodeId, name: ByteString, reply: EntryReply): void {
