@@ -5,14 +5,15 @@ import type { FuseChannel } from '../native/fuse-transport.js';
 import type { Answer, FileSystem, NodeId } from '../vfs/operations.js';
 import { BackingTable } from './backing-table.js';
 import { hotOperations } from './hot-operations.js';
+import { Interrupts } from './interrupts.js';
 import { type Negotiated, negotiate, putInitOut } from './negotiation.js';
 import type { ChannelNotifier } from './notifier.js';
 import { otherOperations } from './other-operations.js';
-import { ownsTask } from './own-process.js';
 import { argumentSize, INIT_OUT_SIZE, InHeader, Init2, InitIn, Opcode, opcodeName } from './protocol.js';
 import { ReplyWriter } from './reply-writer.js';
 import { Request } from './request.js';
 import { RequestArena } from './request-arena.js';
+import { ownsTask } from './tasks.js';
 
 /** Answers the request that the arena stands at. */
 export type Operation = (request: Request) => void;
@@ -41,6 +42,7 @@ export class Session {
   readonly #lengths: Int32Array;
   readonly #operations: (Operation | undefined)[] = [];
   readonly #pending = new Map<number, Request>();
+  readonly #interrupts = new Interrupts((request) => this.#interrupt(request));
   #request = new Request();
   #promises = false;
   #warnedOfItself = false;
@@ -68,7 +70,7 @@ export class Session {
       [Opcode.FORGET]: () =>
         this.fileSystem.forget(this.arena.u64(InHeader.nodeid), this.arena.argument64(0)),
       [Opcode.BATCH_FORGET]: () => this.#batchForget(),
-      [Opcode.INTERRUPT]: () => this.#interrupt(),
+      [Opcode.INTERRUPT]: () => this.#signalled(),
       [Opcode.NOTIFY_REPLY]: () => undefined,
       [Opcode.IOCTL]: (request) => this.writer.error(request, errno.ENOTTY),
       [Opcode.DESTROY]: (request) => this.writer.empty(request),
@@ -100,6 +102,7 @@ export class Session {
       request.abort();
     }
     this.#pending.clear();
+    this.#interrupts.close();
   }
 
   /**
@@ -182,6 +185,7 @@ export class Session {
 
   #settle(request: Request, answer: () => void): void {
     this.#pending.delete(request.key);
+    this.#interrupts.settled(request);
     try {
       answer();
     } catch (error) {
@@ -230,15 +234,18 @@ export class Session {
     }
   }
 
+  /** fuse_interrupt_in: the number of the request that a signal came for. */
+  #signalled(): void {
+    const { arena } = this;
+    const request = this.#pending.get((arena.argument32(1) & 0x1f_ffff) * HIGH + arena.argument32(0));
+    if (request) this.#interrupts.signalled(request);
+  }
+
   /**
-   * The program was interrupted. What has changed nothing is answered EINTR at once; what may have is only told, and answers
+   * The program is about to end. What has changed nothing is answered EINTR at once; what may have is only told, and answers
    * with what became of it.
    */
-  #interrupt(): void {
-    const { arena } = this;
-    const key = (arena.argument32(1) & 0x1f_ffff) * HIGH + arena.argument32(0);
-    const request = this.#pending.get(key);
-    if (request === undefined) return;
+  #interrupt(request: Request): void {
     if (request.interruptible && request.claim()) {
       this.#settle(request, () => this.writer.error(request, errno.EINTR));
     }

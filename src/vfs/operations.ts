@@ -32,7 +32,7 @@ export interface Call {
    * one, as POSIX ACLs put the default ACL in the place of the umask.
    */
   readonly requestedMode?: number;
-  /** Aborted when the program was interrupted; created on first use. */
+  /** Aborted when the program was interrupted and is about to end; created on first use. */
   readonly signal: AbortSignal;
 }
 

@@ -123,6 +123,43 @@ test('an interrupted program does not wait for its answer', async () => {
   expect(await served.ask<{ pending: number }>('counters')).toMatchObject({ pending: 0, rejected: 0 });
 });
 
+test('a signal that the program handles does not end its call; one that ends it later does', async () => {
+  await using served = await Served.start();
+  const program = `
+import errno, os, signal, sys
+signals = []
+signal.signal(signal.SIGALRM, lambda number, frame: signals.append(number))
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+try:
+    os.stat(os.path.join(sys.argv[1], 'slow'))
+except OSError as error:
+    print(errno.errorcode[error.errno], flush=True)
+assert signals
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+os.stat(os.path.join(sys.argv[1], 'hang'))
+`;
+  const child = spawn('python3', ['-c', program, served.mountpoint], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = new Promise<unknown>((resolve) =>
+    child.on('exit', (code, signal) => resolve(signal ?? code)),
+  );
+  let said = '';
+  child.stdout.on('data', (chunk) => {
+    said += String(chunk);
+  });
+  await until('the lookup hangs', async () => (await served.ask<{ hung: number }>('calls')).hung === 1);
+  await until('the first call has ended', () => said.endsWith('\n'));
+  expect(said).toBe('ENOENT\n');
+  // The timer's signal is pending by then, or comes before this one.
+  const signalPending = /^ShdPnd:\s*0*2000$/m;
+  await until('the timer has gone off', async () =>
+    signalPending.test((await run('cat', `/proc/${child.pid}/status`)).stdout),
+  );
+  child.kill('SIGTERM');
+  expect(await ended).toBe('SIGTERM');
+});
+
 test('many programs at once', async () => {
   await using served = await Served.start({ asynchronous: true });
   const program = `
