@@ -52,9 +52,9 @@ describe('changes made outside of a mount', () => {
       directory = host.node('directory');
       const entry = host.lookup(directory, 'file');
       file = entry.node;
-      expect(entry.entryValid).toBeGreaterThan(1e12);
-      expect(entry.attributesValid).toBeGreaterThan(1e12);
-      expect(host.getattr(directory).attributesValid).toBeGreaterThan(1e12);
+      expect(entry.entryValid).toBeGreaterThan(1e10);
+      expect(entry.attributesValid).toBeGreaterThan(1e10);
+      expect(host.getattr(directory).attributesValid).toBeGreaterThan(1e10);
     });
 
     test('of new content, its pages included', async () => {
@@ -73,7 +73,7 @@ describe('changes made outside of a mount', () => {
       expect(host.lookup(directory, 'new').node).toBe(0);
       outside(folder.path, 'touch directory/new');
       await told(`entry ${directory} new`);
-      await told(`node ${directory} -1`);
+      await told(`node ${directory} 0`);
       outside(folder.path, 'mv directory/file directory/moved');
       await told(`entry ${directory} file`);
       await told(`entry ${directory} moved`);
@@ -101,7 +101,7 @@ describe('changes made outside of a mount', () => {
       const { handle } = host.open(file, 2);
       expect(host.getattr(file).attributesValid).toBe(0);
       host.release(file, handle);
-      expect(host.getattr(file).attributesValid).toBeGreaterThan(1e12);
+      expect(host.getattr(file).attributesValid).toBeGreaterThan(1e10);
     });
 
     test('no watch outlives its directory', async () => {

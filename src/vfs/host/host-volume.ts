@@ -85,7 +85,8 @@ export class HostVolume implements Volume {
     check('statfs', native.statfs(tree.root, figures));
     const wallClock = () => context.clock.wall();
     const files = new HostFiles(nodes, wallClock, REPORTING_AT_CLOSE.has(figures[7]!));
-    if (tree.exclusive === true) {
+    const exclusive = tree.exclusive === true;
+    if (exclusive) {
       nodes.freshness = exclusiveFreshness(files);
     } else if (options.freshness === 'inotify') {
       this.watch = new DirectoryWatch(nodes, files, context.notifier, context.log);
