@@ -36,7 +36,9 @@ export class Bucket {
   }
 
   async put(key: string, body: string | Buffer): Promise<void> {
-    await this.#server.client.send(new PutObjectCommand({ Bucket: this.name, Key: key, Body: body }));
+    await this.#server.client.send(
+      new PutObjectCommand({ Bucket: this.name, Key: key, Body: Buffer.from(body) }),
+    );
   }
 
   async get(key: string): Promise<Buffer> {
