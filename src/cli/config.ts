@@ -58,6 +58,7 @@ mountpoint: \${HOME}/mirage
 # ttl: 60s            # how long names of remote stores count as known
 # allowOther: false   # let other users in
 # binding: auto       # raw or fuse-native
+# passthrough: true   # the kernel reads and writes host files by itself where it can
 
 mounts:
   # Memory: gone after unmount. Modes: read (the default), write, exec.

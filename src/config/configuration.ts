@@ -8,6 +8,8 @@ export interface Configuration {
   readonly state: string;
   readonly cache: { readonly directory: string; readonly size: number };
   readonly allowOther: boolean;
+  /** The kernel may read and write host files by itself. */
+  readonly passthrough: boolean;
   readonly binding: 'auto' | 'raw' | 'fuse-native';
   readonly mounts: readonly MountConfiguration[];
   /** Values that must not be shown. */

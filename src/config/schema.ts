@@ -36,6 +36,10 @@ export const globalSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('other users may use the mount (for non-root: user_allow_other in /etc/fuse.conf)'),
+  passthrough: z
+    .boolean()
+    .default(true)
+    .describe('the kernel reads and writes host files by itself where it can (Linux 6.9, root)'),
   binding: z.enum(['auto', 'raw', 'fuse-native']).default('auto').describe('how the kernel is spoken to'),
   mounts: z
     .record(z.string(), z.record(z.string(), z.unknown()))

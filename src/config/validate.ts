@@ -79,6 +79,7 @@ export function validate(
       size: cache.size,
     },
     allowOther: globals.allowOther,
+    passthrough: globals.passthrough,
     binding: globals.binding,
     mounts: checked.filter((mount) => mount !== undefined),
   };

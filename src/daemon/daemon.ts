@@ -265,6 +265,7 @@ async function openParts(
         mountpoint,
         binding,
         allowOther: configuration.allowOther,
+        passthrough: configuration.passthrough,
         metadataFile: state.metadataFile,
         cache: configuration.cache,
         conflicts: state.conflicts,

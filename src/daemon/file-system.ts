@@ -23,6 +23,7 @@ export interface FileSystemPlan {
   readonly mountpoint: string;
   readonly binding: 'raw' | 'fuse-native';
   readonly allowOther: boolean;
+  readonly passthrough: boolean;
   readonly metadataFile: string;
   readonly cache: { readonly directory: string; readonly size: number };
   readonly conflicts: string;
@@ -80,6 +81,7 @@ export async function mountFileSystem(
       mountpoint: plan.mountpoint,
       source: 'mirage',
       allowOther: plan.allowOther,
+      passthrough: plan.passthrough,
       spinMicroseconds: SPIN_MICROSECONDS,
       log: environment.log,
     });

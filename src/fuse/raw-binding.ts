@@ -11,6 +11,8 @@ import { Session } from './session.js';
 export interface RawMountOptions extends KernelMountOptions {
   /** How long to look for the next request before sleeping; 0 never. */
   readonly spinMicroseconds: number;
+  /** Whether the kernel may read and write host files by itself, where it can; true unless said otherwise. */
+  readonly passthrough?: boolean;
   readonly log: Log;
 }
 
@@ -45,7 +47,7 @@ export function mountRaw(options: RawMountOptions): RawMount {
   const notifier = new ChannelNotifier(channel);
   return {
     notifier,
-    serve: (fileSystem) => new RawBinding(channel, notifier, fileSystem, mountpoint, log),
+    serve: (fileSystem) => new RawBinding(channel, notifier, fileSystem, options),
     async abandon() {
       notifier.close();
       channel.close();
@@ -69,8 +71,7 @@ class RawBinding implements Binding {
     channel: FuseChannel,
     notifier: ChannelNotifier,
     fileSystem: FileSystem,
-    mountpoint: string,
-    log: Log,
+    { mountpoint, passthrough, log }: RawMountOptions,
   ) {
     this.#channel = channel;
     this.#notifier = notifier;
@@ -79,7 +80,7 @@ class RawBinding implements Binding {
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
-    this.#session = new Session(fileSystem, channel, SLOT_BYTES, notifier, log);
+    this.#session = new Session(fileSystem, channel, SLOT_BYTES, notifier, log, passthrough);
     channel.start((count) => {
       if (count > 0) return this.#session.batch(count);
       this.#end(-count);

@@ -38,6 +38,7 @@ export class Session {
   /** Undefined until INIT. */
   negotiated: Negotiated | undefined;
   readonly #log: Log;
+  readonly #passthrough: boolean;
   readonly #notifier: ChannelNotifier;
   readonly #lengths: Int32Array;
   readonly #operations: (Operation | undefined)[] = [];
@@ -53,12 +54,14 @@ export class Session {
     slotBytes: number,
     notifier: ChannelNotifier,
     log: Log,
+    passthrough = true,
   ) {
     this.fileSystem = fileSystem;
     this.channel = channel;
     this.slotBytes = slotBytes;
     this.#notifier = notifier;
     this.#log = log;
+    this.#passthrough = passthrough;
     this.arena = new RequestArena(channel.requests, slotBytes);
     this.writer = new ReplyWriter(channel);
     this.backing = new BackingTable(channel, log);
@@ -214,7 +217,7 @@ export class Session {
     }
     this.negotiated = agreed;
     this.#notifier.expireOnly = (agreed.flags2 & Init2.HAS_EXPIRE_ONLY) !== 0;
-    if (agreed.flags2 & Init2.PASSTHROUGH) this.backing.enable();
+    if (this.#passthrough && agreed.flags2 & Init2.PASSTHROUGH) this.backing.enable();
     const at = this.writer.begin(request, INIT_OUT_SIZE);
     putInitOut(this.writer.words, at, agreed, this.arena.u32(InitIn.maxReadahead));
     this.writer.send();

@@ -60,6 +60,7 @@ test('a whole configuration: defaults filled in, sizes in bytes, times in millis
     state: join(folder, 'state'),
     cache: { directory: '/var/cache/m', size: 10 * 2 ** 30 },
     allowOther: true,
+    passthrough: true,
     binding: 'raw',
     secrets: [],
   });
