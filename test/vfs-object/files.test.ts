@@ -225,6 +225,67 @@ describe('writing', () => {
   });
 });
 
+describe('copy_file_range', () => {
+  const copy = async (from: string, to: string, length: number): Promise<number> => {
+    const source = await tree.open(from);
+    const target = await tree.create(to);
+    try {
+      return await tree.volume.copyFileRange(
+        tree.call,
+        { node: source.node, handle: source.handle, offset: 0 },
+        { node: target.node, handle: target.handle, offset: 0 },
+        length,
+      );
+    } finally {
+      await tree.close2(target);
+      await tree.release(source);
+    }
+  };
+
+  test('a large object is copied by the store, no byte comes here', async () => {
+    const text = 'x'.repeat(2 * 1024 * 1024);
+    bucket.put('big', text);
+    expect(await copy('big', 'copy', 2 ** 30)).toBe(text.length);
+    expect(bucket.text('copy')).toBe(text);
+    expect(bucket.requests.filter((request) => /^(read|write)/.test(request))).toEqual([]);
+    expect((await tree.stat('copy')).size).toBe(text.length);
+    expect(await tree.readFile('copy')).toBe(text.slice(0, 1 << 20));
+  });
+
+  test('a part goes through the files', async () => {
+    bucket.put('f', 'hello world');
+    expect(await copy('f', 'part', 5)).toBe(5);
+    expect(bucket.text('part')).toBe('hello');
+  });
+});
+
+describe('passthrough', () => {
+  test('the kernel reads the cache file itself where nobody can write, all handles alike', async () => {
+    bucket.put('f', 'hello');
+    const { OpenReply } = await import('../../src/vfs/operations.js');
+    const reader = new Tree(bucket, { mode: 'read' });
+    const open = async () => {
+      const node = await reader.node('f');
+      const reply = new OpenReply();
+      await reader.volume.open(reader.call, node, { flags: 0 }, reply);
+      return { node, handle: reply.handle, keepCache: reply.keepCache, fd: reply.passthroughFd };
+    };
+    const cold = await open();
+    expect(cold.fd).toBe(-1);
+    expect(await reader.read(cold)).toBe('hello');
+    const beside = await open();
+    expect(beside.fd).toBe(-1);
+    await reader.release(cold);
+    await reader.release(beside);
+    const [one, two] = [await open(), await open()];
+    expect(one.fd).toBeGreaterThan(0);
+    expect(two.fd).toBe(one.fd);
+    await reader.release(one);
+    await reader.release(two);
+    await reader.close();
+  });
+});
+
 describe('many hosts', () => {
   test('the loser of a race hears ESTALE from close, its bytes are kept', async () => {
     bucket.put('f', 'base');

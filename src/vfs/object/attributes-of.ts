@@ -123,3 +123,21 @@ export function touchChanged(attributes: Attributes, at: Timestamp): void {
   attributes.changedSeconds = at.seconds;
   attributes.changedNanoseconds = at.nanoseconds;
 }
+
+export function copyAttributes(to: Attributes, from: Attributes): void {
+  to.ino = from.ino;
+  to.size = from.size;
+  to.blocks = from.blocks;
+  to.mode = from.mode;
+  to.nlink = from.nlink;
+  to.uid = from.uid;
+  to.gid = from.gid;
+  to.rdev = from.rdev;
+  to.blockSize = from.blockSize;
+  to.accessedSeconds = from.accessedSeconds;
+  to.accessedNanoseconds = from.accessedNanoseconds;
+  to.modifiedSeconds = from.modifiedSeconds;
+  to.modifiedNanoseconds = from.modifiedNanoseconds;
+  to.changedSeconds = from.changedSeconds;
+  to.changedNanoseconds = from.changedNanoseconds;
+}

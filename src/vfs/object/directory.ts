@@ -22,7 +22,8 @@ import {
 import { modeOf } from './attributes-of.js';
 import { NONE, ROOT_SLOT, type Slot } from './inode-table.js';
 import { isSpelled, NAME_BYTES, nameOf, nameOfFileBesideDirectory } from './names.js';
-import { type Nodes, recordOf } from './nodes.js';
+import type { Nodes } from './nodes.js';
+import { recordOf } from './records.js';
 
 /** Objects in a row without attributes of ours, after which a directory counts as foreign. */
 const FOREIGN_AFTER = 8;

@@ -30,6 +30,8 @@ export class Inode {
 
   handles = 0;
   writers = 0;
+  /** The kernel reads the clean file itself: all handles of the node do so, or none. */
+  passesThrough = false;
   /** Another version has the name now: nothing more may be written here. */
   superseded = false;
   /** The content of this node lost a race: it is aside, and handles hear ESTALE. */

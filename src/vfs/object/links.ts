@@ -7,19 +7,20 @@ import { randomUUID } from 'node:crypto';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteString, EntryAnswer } from '../operations.js';
 import type { Commits } from './commit.js';
+import type { Copies } from './copies.js';
 import { NONE, type Slot } from './inode-table.js';
-import { type Nodes, newLinkGroup } from './nodes.js';
-import type { Moves } from './rename.js';
+import type { Nodes } from './nodes.js';
+import { newLinkGroup } from './records.js';
 
 export class Links {
   readonly #nodes: Nodes;
   readonly #commits: Commits;
-  readonly #moves: Moves;
+  readonly #copies: Copies;
 
-  constructor(nodes: Nodes, commits: Commits, moves: Moves) {
+  constructor(nodes: Nodes, commits: Commits, copies: Copies) {
     this.#nodes = nodes;
     this.#commits = commits;
-    this.#moves = moves;
+    this.#copies = copies;
   }
 
   async link(slot: Slot, parent: Slot, name: ByteString): Promise<EntryAnswer> {
@@ -54,7 +55,7 @@ export class Links {
         nodes.touchChanged(inode);
         try {
           const attributes = nodes.stored(inode, randomUUID());
-          const info = await this.#moves.copy(inode, first, { parent, name }, undefined, attributes);
+          const info = await this.#copies.copy(inode, first, { parent, name }, undefined, attributes);
           if (before === undefined) {
             nodes.joinGroup(slot, inode.linkGroup);
             inode.attributesChanged++;

@@ -8,6 +8,7 @@ import { Attributes, S_IFDIR, S_IFMT, S_ISGID } from '../attributes.js';
 import type { ByteString, Call, EntryAnswer, EntryReply, NodeId } from '../operations.js';
 import { rootOf, type VolumeContext } from '../volume.js';
 import {
+  copyAttributes,
   fillFrom,
   inodeNumberOf,
   modeOf,
@@ -21,26 +22,8 @@ import {
 import { Inode } from './inode.js';
 import { InodeTable, type Name, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
 import { componentOf, LongNames, NAME_BYTES, nameOf, nameOfFileBesideDirectory } from './names.js';
-
-export interface ObjectVolumeOptions {
-  /** How long what the store said is believed, milliseconds. */
-  readonly ttl: number;
-  readonly freshness: 'ttl' | 'open' | 'offline';
-  readonly conflicts: 'sidecar' | 'reject' | 'lastWriterWins';
-  /** Where the bytes of a lost race are kept. */
-  readonly conflictDirectory: string;
-}
-
-export interface ObjectVolumeParts {
-  readonly port: StorePort;
-  readonly mount: MountIndex;
-  /** What is mounted (endpoint, bucket, prefix): its inode numbers and cached rows belong to it. */
-  readonly identity: string;
-  readonly metadata: MetadataStore;
-  readonly content: ContentStore;
-  readonly context: VolumeContext;
-  readonly options: ObjectVolumeOptions;
-}
+import type { ObjectVolumeOptions, ObjectVolumeParts } from './parts.js';
+import { absentRecord, inodeNumberOfGroup, recordOf } from './records.js';
 
 /** Where the root's own row is: no key has this directory. */
 const ABOVE_ROOT = '/';
@@ -52,8 +35,6 @@ const COUNTED_ROWS = 4096;
 /** Cached content up to this size, bytes, is copied when its object gets another key; a larger one is fetched again. */
 const RELABEL_LIMIT = 64 * 1024 * 1024;
 const NEVER = new AbortController().signal;
-/** Seconds that two tellings of one object's time may differ by. */
-const CLOCK_GRAIN = 2;
 
 export class Nodes {
   readonly table: InodeTable;
@@ -583,87 +564,4 @@ export class Nodes {
       seenAt: this.now(),
     });
   }
-}
-
-export function absentRecord(name: ByteString, seenAt: number): NewEntryRecord {
-  return {
-    name,
-    kind: 'absent',
-    size: 0,
-    validator: undefined,
-    modifiedSeconds: 0,
-    modifiedNanoseconds: 0,
-    attributes: undefined,
-    ino: undefined,
-    seenAt,
-  };
-}
-
-/**
- * What the store says of a name, completed by what is known already: a listing has no attributes and never the marker of a
- * directory, an inode number never changes with the content, and the times of a directory are kept here.
- */
-export function recordOf(
-  info: ObjectInfo,
-  name: ByteString,
-  previous: EntryRecord | undefined,
-  seenAt: number,
-): NewEntryRecord {
-  const before = previous?.kind === info.kind ? previous : undefined;
-  const directory = info.kind === 'directory';
-  const same = before !== undefined && (directory || isSameObject(before, info));
-  const known = same ? before.attributes : undefined;
-  const keepsTimes = directory && before !== undefined;
-  const attributes =
-    info.attributes === undefined
-      ? known
-      : directory && known?.modified !== undefined
-        ? { ...info.attributes, modified: known.modified, changed: known.changed ?? known.modified }
-        : info.attributes;
-  // The inode number of hard links is theirs, not that of a file that has taken the place of one.
-  const leftGroup =
-    before?.attributes?.linkGroup !== undefined && attributes?.linkGroup !== before.attributes.linkGroup;
-  return {
-    name,
-    kind: info.kind,
-    size: directory ? 0 : (info.size ?? before?.size ?? 0),
-    validator: info.validator ?? (directory ? before?.validator : undefined),
-    modifiedSeconds: keepsTimes ? before.modifiedSeconds : info.modified.seconds,
-    modifiedNanoseconds: keepsTimes ? before.modifiedNanoseconds : info.modified.nanoseconds,
-    attributes,
-    ino: leftGroup ? undefined : before?.ino,
-    seenAt,
-  };
-}
-
-/** The validator may be a hash of the bytes: an object that was written again tells by its time, which a write's answer gives to the second. */
-const isSameObject = (before: EntryRecord, info: ObjectInfo): boolean =>
-  before.validator === info.validator &&
-  Math.abs(info.modified.seconds - before.modifiedSeconds) <= CLOCK_GRAIN;
-
-/** A link group starts with its inode number, so that every host shows the same. */
-export const newLinkGroup = (ino: number): string =>
-  `${ino.toString(16).padStart(13, '0')}-${newInodeNumber().toString(36)}`;
-
-function inodeNumberOfGroup(group: string): number | undefined {
-  const ino = Number.parseInt(group.slice(0, 13), 16);
-  return Number.isSafeInteger(ino) && group[13] === '-' ? ino : undefined;
-}
-
-function copyAttributes(to: Attributes, from: Attributes): void {
-  to.ino = from.ino;
-  to.size = from.size;
-  to.blocks = from.blocks;
-  to.mode = from.mode;
-  to.nlink = from.nlink;
-  to.uid = from.uid;
-  to.gid = from.gid;
-  to.rdev = from.rdev;
-  to.blockSize = from.blockSize;
-  to.accessedSeconds = from.accessedSeconds;
-  to.accessedNanoseconds = from.accessedNanoseconds;
-  to.modifiedSeconds = from.modifiedSeconds;
-  to.modifiedNanoseconds = from.modifiedNanoseconds;
-  to.changedSeconds = from.changedSeconds;
-  to.changedNanoseconds = from.changedNanoseconds;
 }

@@ -24,11 +24,13 @@ import type {
 import type { Volume } from '../volume.js';
 import { AttributeChanges } from './change-attributes.js';
 import { Commits } from './commit.js';
+import { Copies } from './copies.js';
 import { Directories } from './directory.js';
 import { Entries } from './entries.js';
 import { NONE, type Slot } from './inode-table.js';
 import { Links } from './links.js';
-import { Nodes, type ObjectVolumeParts } from './nodes.js';
+import { Nodes } from './nodes.js';
+import type { ObjectVolumeParts } from './parts.js';
 import { OpenFiles } from './open-files.js';
 import { Moves } from './rename.js';
 import { TreeMoves } from './rename-tree.js';
@@ -43,6 +45,7 @@ export class ObjectVolume implements Volume {
   readonly #nodes: Nodes;
   readonly #directories: Directories;
   readonly #commits: Commits;
+  readonly #copies: Copies;
   readonly #files: OpenFiles;
   readonly #entries: Entries;
   readonly #moves: Moves;
@@ -54,11 +57,20 @@ export class ObjectVolume implements Volume {
     this.#nodes = nodes;
     this.#directories = new Directories(nodes);
     this.#commits = new Commits(nodes);
-    this.#files = new OpenFiles(nodes, this.#directories, this.#commits);
+    this.#copies = new Copies(nodes, this.#commits);
+    this.#files = new OpenFiles(nodes, this.#directories, this.#commits, this.#copies);
     this.#entries = new Entries(nodes, this.#directories, this.#commits, this.#files);
     const trees = new TreeMoves(nodes, this.#commits, this.#entries);
-    this.#moves = new Moves(nodes, this.#directories, this.#commits, this.#files, this.#entries, trees);
-    this.#links = new Links(nodes, this.#commits, this.#moves);
+    this.#moves = new Moves(
+      nodes,
+      this.#directories,
+      this.#commits,
+      this.#copies,
+      this.#files,
+      this.#entries,
+      trees,
+    );
+    this.#links = new Links(nodes, this.#commits, this.#copies);
     this.#attributes = new AttributeChanges(nodes, this.#commits, this.#files);
   }
 
@@ -161,7 +173,7 @@ export class ObjectVolume implements Volume {
   async readlink(_call: Call, node: NodeId): Promise<ByteString> {
     const inode = this.#nodes.use(this.#slot(node));
     try {
-      const { fd, size } = await this.#files.wholeFile(inode);
+      const { fd, size } = await this.#copies.wholeFile(inode);
       const target = Buffer.alloc(size);
       readSync(fd, target, 0, size, 0);
       return target.toString('latin1');

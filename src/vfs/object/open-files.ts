@@ -1,7 +1,8 @@
 /** Files in use: opening, reading and writing. All handles of a node share its one clean or staged file. */
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import type { ObjectInfo } from '../../backends/contract.js';
-import type { CleanFile, ReadCursor, StagedFile } from '../../content/contract.js';
+import type { ReadCursor, StagedFile } from '../../content/contract.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';
@@ -19,6 +20,7 @@ import {
 } from '../operations.js';
 import { allowedMode, setSize, timestamp, touchModified } from './attributes-of.js';
 import type { Commits } from './commit.js';
+import { type Copies, otherVersion } from './copies.js';
 import type { Directories } from './directory.js';
 import type { Inode } from './inode.js';
 import { NONE, type Slot } from './inode-table.js';
@@ -29,6 +31,10 @@ const O_ACCMODE = 3;
 const SEEK_DATA = 3;
 /** Bytes copied in one go: a system call on the thread that answers everybody. */
 const COPY_AT_ONCE = 8 * 1024 * 1024;
+/** Objects from this size on, bytes, are copied by the store when copied as a whole. */
+const COPY_AT_STORE = 1024 * 1024;
+/** The most that one copy_file_range can say it copied, bytes. */
+const COUNTABLE = 2 ** 31;
 /** An unlinked file of up to so many bytes is fetched wholly for the handles that still read it. */
 const HYDRATE_LIMIT = 1024 * 1024 * 1024;
 const NO_BYTES = new Uint8Array(0);
@@ -44,13 +50,15 @@ export class OpenFiles {
   readonly #nodes: Nodes;
   readonly #directories: Directories;
   readonly #commits: Commits;
+  readonly #copies: Copies;
   readonly #open = new Map<Handle, OpenFile>();
   #nextHandle: Handle = 1;
 
-  constructor(nodes: Nodes, directories: Directories, commits: Commits) {
+  constructor(nodes: Nodes, directories: Directories, commits: Commits, copies: Copies) {
     this.#nodes = nodes;
     this.#directories = directories;
     this.#commits = commits;
+    this.#copies = copies;
   }
 
   get(handle: Handle): OpenFile {
@@ -164,6 +172,7 @@ export class OpenFiles {
 
   #opened(inode: Inode, mode: OpenMode, reply: OpenReply): void {
     const writable = (mode.flags & O_ACCMODE) !== O_RDONLY;
+    if (inode.handles === 0) inode.passesThrough = this.#mayPassThrough(inode);
     inode.handles++;
     if (writable) inode.writers++;
     reply.handle = this.#nextHandle++;
@@ -177,6 +186,21 @@ export class OpenFiles {
     reply.keepCache =
       name !== undefined && this.#nodes.sameVersion(inode.slot, inode.base(name.parent, name.name));
     reply.noFlush = !writable;
+    if (inode.passesThrough && inode.clean !== undefined) {
+      reply.passthroughFd = inode.clean.fd;
+      reply.keepCache = false;
+    }
+  }
+
+  /**
+   * The kernel may read the cache file itself while all who have the file open do: where nobody can write, so that no writer ever
+   * comes in between (a writer needs a file of its own, and the kernel allows one for all handles of a node).
+   */
+  #mayPassThrough(inode: Inode): boolean {
+    const { context, table } = this.#nodes;
+    if (context.mode !== 'read' || table.parent(inode.slot) === NONE || inode.attributes.size === 0)
+      return false;
+    return this.#copies.clean(inode).complete;
   }
 
   create(call: Call, parent: Slot, name: ByteString, mode: number, open: OpenMode): CreateAnswer {
@@ -221,8 +245,8 @@ export class OpenFiles {
 
   read(call: Call, handle: Handle, offset: number, size: number, reply: ReadReply): Answer<void> {
     const { inode, cursor } = this.get(handle);
-    if (inode.lost) throw lostError();
-    const file = inode.staged ?? this.#clean(inode);
+    if (inode.lost) throw otherVersion();
+    const file = inode.staged ?? this.#copies.clean(inode);
     const length = Math.min(size, this.#size(inode) - offset);
     if (length <= 0) {
       reply.length = 0;
@@ -243,33 +267,11 @@ export class OpenFiles {
     return inode.staged?.size ?? inode.clean?.version.size ?? inode.attributes.size;
   }
 
-  #clean(inode: Inode): CleanFile {
-    if (inode.clean !== undefined) return inode.clean;
-    const nodes = this.#nodes;
-    const [name] = nodes.table.names(inode.slot);
-    const validator = name === undefined ? undefined : inode.base(name.parent, name.name);
-    if (name === undefined || validator === undefined) throw lostError();
-    inode.clean = nodes.content.acquire({
-      mount: nodes.mount,
-      key: nodes.keyOf(name.parent, name.name),
-      validator,
-      size: inode.attributes.size,
-    });
-    return inode.clean;
-  }
-
   /** Makes handles that are open independent of the store, for their name is about to go. */
   async hydrate(inode: Inode): Promise<void> {
     if (inode.kind !== 'file' || inode.handles === 0 || inode.attributes.size > HYDRATE_LIMIT) return;
-    const file = inode.staged ?? this.#clean(inode);
+    const file = inode.staged ?? this.#copies.clean(inode);
     await file.ensureAll(NEVER);
-  }
-
-  /** Another object's whole content as a file, for moving it: what is cached where it is. */
-  async wholeFile(inode: Inode): Promise<{ fd: number; size: number }> {
-    const file = this.#clean(inode);
-    await file.ensureAll(NEVER);
-    return { fd: file.fd, size: file.version.size };
   }
 
   // Writing.
@@ -277,7 +279,7 @@ export class OpenFiles {
   write(call: Call, handle: Handle, offset: number, source: WriteSource): Answer<number> {
     const file = this.get(handle);
     const { inode } = file;
-    if (inode.superseded) throw lostError();
+    if (inode.superseded) throw otherVersion();
     const staged = inode.staged ?? this.#stage(inode);
     // O_APPEND: the end is where it is now, whatever the kernel believed.
     const position = file.append ? staged.size : offset;
@@ -297,7 +299,7 @@ export class OpenFiles {
   #stage(inode: Inode): StagedFile {
     const { content } = this.#nodes;
     const { size } = inode.attributes;
-    inode.staged = size === 0 ? content.stage() : content.stage({ file: this.#clean(inode), size });
+    inode.staged = size === 0 ? content.stage() : content.stage({ file: this.#copies.clean(inode), size });
     return inode.staged;
   }
 
@@ -307,7 +309,7 @@ export class OpenFiles {
   }
 
   #truncate(inode: Inode, size: number, signal: AbortSignal): undefined | Promise<void> {
-    if (inode.superseded) throw lostError();
+    if (inode.superseded) throw otherVersion();
     if (inode.staged === undefined && size === 0) inode.staged = this.#nodes.content.stage();
     const staged = inode.staged ?? this.#stage(inode);
     inode.mustCommit = true;
@@ -350,7 +352,7 @@ export class OpenFiles {
 
   async fsync(handle: Handle): Promise<void> {
     const { inode } = this.get(handle);
-    if (inode.lost) throw lostError();
+    if (inode.lost) throw otherVersion();
     if (inode.needsCommit || inode.needsAttributes) await this.#commits.commit(inode);
     const { failure } = inode;
     inode.failure = undefined;
@@ -389,7 +391,7 @@ export class OpenFiles {
   async allocate(call: Call, handle: Handle, mode: number, offset: number, length: number): Promise<void> {
     const { inode, writable } = this.get(handle);
     if (!writable) throw MirageError.system('fallocate', errno.EBADF);
-    if (inode.superseded) throw lostError();
+    if (inode.superseded) throw otherVersion();
     const staged = inode.staged ?? this.#stage(inode);
     await staged.allocate(mode, offset, length, call.signal);
     inode.mustCommit = true;
@@ -405,9 +407,12 @@ export class OpenFiles {
     const source = this.get(from.handle);
     const target = this.get(to.handle);
     if (!target.writable || target.append) throw MirageError.system('copy_file_range', errno.EBADF);
-    if (source.inode.lost || target.inode.superseded) throw lostError();
+    if (source.inode.lost || target.inode.superseded) throw otherVersion();
+    if (from.offset === 0 && to.offset === 0 && (await this.#copyWhole(source.inode, target.inode, length))) {
+      return source.inode.attributes.size;
+    }
     for (;;) {
-      const file = source.inode.staged ?? this.#clean(source.inode);
+      const file = source.inode.staged ?? this.#copies.clean(source.inode);
       const bytes = Math.min(length, COPY_AT_ONCE, this.#size(source.inode) - from.offset);
       if (bytes <= 0) return 0;
       const staged = target.inode.staged ?? this.#stage(target.inode);
@@ -425,6 +430,50 @@ export class OpenFiles {
       return copied;
     }
   }
+
+  /** A large object into an empty file: the store copies it, no byte comes here. False: it is not such a case. */
+  #copyWhole(source: Inode, target: Inode, length: number): Promise<boolean> {
+    const nodes = this.#nodes;
+    const { size } = source.attributes;
+    const [from] = nodes.table.names(source.slot);
+    const [to] = nodes.table.names(target.slot);
+    const suits = (): boolean =>
+      source.staged === undefined &&
+      source.clean?.complete !== true &&
+      !source.superseded &&
+      !target.superseded &&
+      target.staged?.size === 0 &&
+      !nodes.table.hasFurtherNames(target.slot);
+    if (from === undefined || to === undefined || size < COPY_AT_STORE || size > COUNTABLE) {
+      return Promise.resolve(false);
+    }
+    if (length < size || !suits()) {
+      return Promise.resolve(false);
+    }
+    return target.turn.run(() =>
+      this.#commits.gate.together(async () => {
+        await target.revalidation;
+        if (!suits()) return false;
+        setSize(target.attributes, size);
+        touchModified(target.attributes, timestamp(nodes.now()));
+        const base = target.base(to.parent, to.name);
+        const attributes = nodes.stored(target, randomUUID());
+        const info = await this.#copies.copy(source, from, to, base, attributes).catch((error: unknown) => {
+          setSize(target.attributes, 0);
+          throw error;
+        });
+        target.staged?.discard();
+        target.staged = undefined;
+        target.mustCommit = false;
+        target.clean?.release();
+        target.clean = undefined;
+        target.setBase(to.parent, to.name, info.validator);
+        target.storeModified = info.modified;
+        nodes.publish(target, true);
+        return true;
+      }),
+    );
+  }
 }
 
 /** What a write by somebody without privilege takes from a file. */
@@ -437,6 +486,3 @@ export function clearPrivileges(inode: Inode): void {
 
 /** For waits that other programs depend on as well. */
 const NEVER = new AbortController().signal;
-
-const lostError = (): MirageError =>
-  new MirageError('another version of the file has come', { errno: 'ESTALE', hint: 'open it again' });

@@ -3,11 +3,12 @@
  * new one, never both; other hosts may see both for a moment, never neither.
  */
 import { randomUUID } from 'node:crypto';
-import type { ObjectInfo, StoredAttributes, Validator } from '../../backends/contract.js';
+import type { ObjectInfo, Validator } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { S_IFDIR } from '../attributes.js';
 import { type ByteString, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../operations.js';
 import type { Commits } from './commit.js';
+import type { Copies } from './copies.js';
 import type { Directories } from './directory.js';
 import type { Entries } from './entries.js';
 import type { Inode } from './inode.js';
@@ -16,13 +17,11 @@ import type { Nodes } from './nodes.js';
 import type { OpenFiles } from './open-files.js';
 import type { TreeMoves } from './rename-tree.js';
 
-/** Up to this size a store whose copies know no precondition gets the bytes again, in a write that does. */
-const REWRITE_LIMIT = 8 * 1024 * 1024;
-
 export class Moves {
   readonly #nodes: Nodes;
   readonly #directories: Directories;
   readonly #commits: Commits;
+  readonly #copies: Copies;
   readonly #files: OpenFiles;
   readonly #entries: Entries;
   readonly #trees: TreeMoves;
@@ -31,6 +30,7 @@ export class Moves {
     nodes: Nodes,
     directories: Directories,
     commits: Commits,
+    copies: Copies,
     files: OpenFiles,
     entries: Entries,
     trees: TreeMoves,
@@ -38,6 +38,7 @@ export class Moves {
     this.#nodes = nodes;
     this.#directories = directories;
     this.#commits = commits;
+    this.#copies = copies;
     this.#files = files;
     this.#entries = entries;
     this.#trees = trees;
@@ -133,7 +134,7 @@ export class Moves {
     try {
       const { staged } = inode;
       if (staged === undefined || !inode.needsCommit) {
-        return await this.copy(inode, from, to, target, attributes);
+        return await this.#copies.copy(inode, from, to, target, attributes);
       }
       await inode.revalidation;
       const info = await staged.commit((fd, size) =>
@@ -148,44 +149,6 @@ export class Moves {
     } finally {
       inode.attributesSaved = changes;
     }
-  }
-
-  /**
-   * Copies an object at rest by the strongest means that the store has: a conditional copy; else, for what is not large or is cached
-   * anyway, the bytes again in a conditional write; else a look at the target and a plain copy.
-   */
-  async copy(
-    inode: Inode,
-    from: Name,
-    to: Name,
-    target: Validator | undefined,
-    attributes: StoredAttributes,
-  ): Promise<ObjectInfo> {
-    const nodes = this.#nodes;
-    const { port, mount } = nodes;
-    const precondition = this.#commits.precondition(target);
-    const { copy } = port.features(mount);
-    const sound =
-      precondition.kind === 'any' ||
-      (precondition.kind === 'absent' && port.capabilities(mount).preconditions.copyAbsent);
-    const match = inode.base(from.parent, from.name);
-    const key = nodes.keyOf(to.parent, to.name);
-    const source = nodes.keyOf(from.parent, from.name);
-    if (!copy || (!sound && (inode.clean?.complete === true || inode.attributes.size <= REWRITE_LIMIT))) {
-      const file = inode.staged === undefined ? await this.#files.wholeFile(inode) : undefined;
-      if (file !== undefined) return this.#commits.putContent(to, target, { ...file, attributes });
-    }
-    if (!sound) {
-      const found = await port.stat(mount, key);
-      if (found?.validator !== target) throw new MirageError(`${key} has changed`, { errno: 'ESTALE' });
-    }
-    return port.copy(mount, {
-      from: source,
-      to: key,
-      ...(match === undefined ? {} : { match }),
-      precondition: sound ? precondition : { kind: 'any' },
-      attributes,
-    });
   }
 
   /** The store is done: here the name moves in one step. */
@@ -224,8 +187,8 @@ export class Moves {
       await this.#commits.commitNow(right);
       const leftBase = left.base(from.parent, from.name);
       const rightBase = right.base(to.parent, to.name);
-      const leftFile = left.staged ?? (await this.#files.wholeFile(left));
-      const rightFile = right.staged ?? (await this.#files.wholeFile(right));
+      const leftFile = left.staged ?? (await this.#copies.wholeFile(left));
+      const rightFile = right.staged ?? (await this.#copies.wholeFile(right));
       nodes.touchChanged(left);
       nodes.touchChanged(right);
       const put = (

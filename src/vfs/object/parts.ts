@@ -1,0 +1,25 @@
+/** What an object volume is made of. */
+import type { ContentStore } from '../../content/contract.js';
+import type { MetadataStore } from '../../metadata/contract.js';
+import type { MountIndex, StorePort } from '../../ports/store-port.js';
+import type { VolumeContext } from '../volume.js';
+
+export interface ObjectVolumeOptions {
+  /** How long what the store said is believed, milliseconds. */
+  readonly ttl: number;
+  readonly freshness: 'ttl' | 'open' | 'offline';
+  readonly conflicts: 'sidecar' | 'reject' | 'lastWriterWins';
+  /** Where the bytes of a lost race are kept. */
+  readonly conflictDirectory: string;
+}
+
+export interface ObjectVolumeParts {
+  readonly port: StorePort;
+  readonly mount: MountIndex;
+  /** What is mounted (endpoint, bucket, prefix): its inode numbers and cached rows belong to it. */
+  readonly identity: string;
+  readonly metadata: MetadataStore;
+  readonly content: ContentStore;
+  readonly context: VolumeContext;
+  readonly options: ObjectVolumeOptions;
+}
