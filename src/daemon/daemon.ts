@@ -15,6 +15,7 @@ import { type Controlled, type ControlServer, serveControl } from './control-ser
 import type { FileSystemHost } from './file-system.js';
 import { checkKernelAccess, checkMountPoint, helperPath, refuseInside } from './mount-point.js';
 import { mountUsers } from './mount-users.js';
+import { observedStores } from './observed-stores.js';
 import { type ServedFileSystem, serveFileSystem } from './serve.js';
 import { notifyService } from './service.js';
 import { type StateDirectory, takeCacheDirectory, takeStateDirectory } from './state-directory.js';
@@ -274,7 +275,11 @@ async function openParts(
         }),
       },
       host,
-      stores: new Transfer(stores.backends, { log }),
+      stores: observedStores(
+        new Transfer(stores.backends, { log }),
+        (index) => mounts.get(index)?.path ?? '',
+        log,
+      ),
       log: record,
     });
     return { mountpoint, binding, log, state, releaseCache, stores, served };

@@ -249,6 +249,7 @@ mounts:
     const refused = await scratch.mirage('unmount', scratch.mountpoint);
     expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('file') });
     expect(scratch.isMounted()).toBe(true);
+    expect((await scratch.inside('cat .mirage/last-error')).stdout).toMatch(/why: .*\ndo: ./);
     const forced = await scratch.mirage('unmount', '--force', scratch.mountpoint);
     expect(forced).toMatchObject({ stdout: expect.stringContaining('Unmounted') });
     expect(scratch.isMounted()).toBe(false);
