@@ -22,7 +22,7 @@ const nativeParts = ['fuse-transport', 'local-files'];
 
 /** Where the headers lie that came with the running Node; node-gyp downloads them otherwise. */
 const prefix = dirname(dirname(process.execPath));
-const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? prefix : undefined;
+export const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? prefix : undefined;
 
 export function prepare(needs = []) {
   requireNode();
