@@ -1,0 +1,76 @@
+#include <sys/resource.h>
+
+#include "calls.h"
+
+CALL(open_at) {
+  ARGUMENTS;
+  char name[NAME_BYTES];
+  int error = name_of(&a, 1, name);
+  int flags = integer(&a, 2);
+  if (error) return number(env, error);
+  if (!name[0]) {
+    if (!(flags & O_DIRECTORY)) return number(env, -ENOENT);
+    strcpy(name, ".");
+  }
+  return outcome(env, openat(integer(&a, 0), name, flags | O_CLOEXEC | O_NOFOLLOW, integer(&a, 3)));
+}
+
+CALL(open_path) {
+  ARGUMENTS;
+  char path[PATH_MAX];
+  int error = bytes_of(&a, 0, path, sizeof path);
+  if (error) return number(env, error);
+  return outcome(env, open(path, integer(&a, 1) | O_CLOEXEC));
+}
+
+CALL(reopen) {
+  ARGUMENTS;
+  ProcPath path = proc_path(integer(&a, 0));
+  return outcome(env, openat(a.calls->proc, proc_name(&path), (integer(&a, 1) & ~O_NOFOLLOW) | O_CLOEXEC));
+}
+
+CALL(close_fd) {
+  ARGUMENTS;
+  return outcome(env, close(integer(&a, 0)));
+}
+
+/* What close(2) of a program reports: closing a duplicate runs the file system's flush. */
+CALL(flush_fd) {
+  ARGUMENTS;
+  int copy = fcntl(integer(&a, 0), F_DUPFD_CLOEXEC, 0);
+  return outcome(env, copy < 0 ? -1 : close(copy));
+}
+
+CALL(lock_file) {
+  ARGUMENTS;
+  struct flock lock = {.l_type = truth(&a, 1) ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+  return outcome(env, fcntl(integer(&a, 0), F_OFD_SETLK, &lock));
+}
+
+CALL(raise_descriptor_limit) {
+  ARGUMENTS;
+  struct rlimit limit;
+  int64_t asked = wide(&a, 0);
+  rlim_t wanted = asked < 0 ? 0 : (rlim_t)asked;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return number(env, -errno);
+  if (limit.rlim_cur < wanted) {
+    struct rlimit raised = {wanted, wanted > limit.rlim_max ? wanted : limit.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &raised) < 0) {
+      raised = (struct rlimit){wanted < limit.rlim_max ? wanted : limit.rlim_max, limit.rlim_max};
+      setrlimit(RLIMIT_NOFILE, &raised);
+    }
+    getrlimit(RLIMIT_NOFILE, &limit);
+  }
+  return number(env, limit.rlim_cur > INT32_MAX ? INT32_MAX : (int64_t)limit.rlim_cur);
+}
+
+const Entry descriptor_calls[] = {
+    {"openAt", open_at},
+    {"openPath", open_path},
+    {"reopen", reopen},
+    {"close", close_fd},
+    {"flush", flush_fd},
+    {"lockFile", lock_file},
+    {"raiseDescriptorLimit", raise_descriptor_limit},
+    {NULL, NULL},
+};
