@@ -52,8 +52,17 @@ const mirage = (name, options, keys) => ({
 
 /** The ones to beat, and ours. None is given an option that slows it down. @type {readonly Variant[]} */
 export const variants = [
-  mirage('mirage', 'as root: passthrough where it applies', {}),
-  mirage('mirage-no-passthrough', 'passthrough=false', { passthrough: 'false' }),
+  mirage(
+    'mirage',
+    'freshness=inotify: the kernel keeps names and attributes and is told of changes; passthrough',
+    {
+      freshness: 'inotify',
+    },
+  ),
+  mirage('mirage-no-passthrough', 'freshness=inotify, passthrough=false', {
+    freshness: 'inotify',
+    passthrough: 'false',
+  }),
   {
     name: 'passthrough_ll',
     options: 'libfuse example, -O2, multi-threaded; its defaults: cache=auto,timeout=1.0',
