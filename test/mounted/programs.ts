@@ -7,9 +7,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Limits } from './expectations.js';
 import { must, python, shell } from './process.js';
 
-const long = process.env.MIRAGE_TEST_LONG !== undefined;
+export const long = process.env.MIRAGE_TEST_LONG !== undefined;
 const fsx = fileURLToPath(new URL('fsx.py', import.meta.url));
-const DEADLINE = 120_000;
+const DEADLINE = long ? 900_000 : 120_000;
 
 /** Neither the user's settings nor those of the machine. */
 const git = {
