@@ -76,13 +76,19 @@ function buildNative(part) {
   const newest = Math.max(...sources.map((path) => statSync(join(root, path)).mtimeMs));
   const binaries = existsSync(built) ? readdirSync(built).filter((name) => name.endsWith('.node')) : [];
   if (binaries.some((name) => statSync(join(built, name)).mtimeMs > newest)) return;
-  nodeGyp(folder);
+  // Not `rebuild`, which would take the old binary away from daemons that start meanwhile.
+  nodeGyp(folder, ['configure', 'build']);
+  for (const name of readdirSync(built).filter((file) => file.endsWith('.node'))) {
+    utimesSync(join(built, name), new Date(), new Date());
+  }
 }
 
-function nodeGyp(folder) {
+function nodeGyp(folder, commands = ['rebuild']) {
   const tool = join(root, 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
   const from = headers === undefined ? [] : [`--nodedir=${headers}`];
-  run(process.execPath, [tool, 'rebuild', '--release', '--loglevel=error', ...from], folder);
+  for (const command of commands) {
+    run(process.execPath, [tool, command, '--release', '--loglevel=error', ...from], folder);
+  }
 }
 
 /** Compiles beside `dist/` and puts the result in its place, so that a daemon that starts meanwhile finds all of it. */
