@@ -1,4 +1,4 @@
-/** Registers the POSIX cases of posix_cases.py for one mounted folder. */
+/** Registers the POSIX cases of the folder `posix` for one mounted folder. */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,8 +7,8 @@ import type { Limits } from './expectations.js';
 import { isRoot } from './mount.js';
 import { python, run } from './process.js';
 
-const script = fileURLToPath(new URL('posix_cases.py', import.meta.url));
-const cases = JSON.parse(execFileSync(python, [script, '--list'], { encoding: 'utf8' })) as readonly {
+const script = fileURLToPath(new URL('posix', import.meta.url));
+const cases = JSON.parse(execFileSync(python, ['-B', script, '--list'], { encoding: 'utf8' })) as readonly {
   readonly name: string;
   readonly root: boolean;
 }[];
@@ -29,7 +29,7 @@ export function describePosix(folder: () => string, options: PosixOptions = {}):
       const title = limit === undefined ? name : `cannot (${limit}): ${name}`;
       test(title, async () => {
         const directory = join(folder(), `case-${index}`);
-        const ended = await run(python, [script, name, directory], {
+        const ended = await run(python, ['-B', script, name, directory], {
           deadline: 45_000,
           env: { ENTRIES: `${entries}` },
         });
