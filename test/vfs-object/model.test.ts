@@ -178,6 +178,11 @@ async function mkdir(tree: Tree, at: string): Promise<void> {
   await tree.mkdir(at);
 }
 
+async function rename(tree: Tree, from: string, to: string): Promise<void> {
+  if (from.startsWith(`${to}/`) && (await tree.exists(from))) throw refusal('ENOTEMPTY');
+  await tree.rename(from, to);
+}
+
 async function link(tree: Tree, from: string, to: string): Promise<void> {
   await tree.stat(from);
   if (await tree.exists(to)) throw refusal('EEXIST');
@@ -270,7 +275,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
     .tuple(path, path)
     .map(([from, to]) =>
       both(`rename ${from} ${to}`, (tree, model) => [
-        () => tree.rename(from, to),
+        () => rename(tree, from, to),
         () => model.rename(from, to),
       ]),
     ),

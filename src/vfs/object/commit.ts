@@ -56,6 +56,7 @@ export class Commits {
     const writer = randomUUID();
     const attributes = this.#nodes.stored(inode, writer);
     inode.mustCommit = false;
+    inode.committing = true;
     let info: ObjectInfo;
     const lost: { name: Name; error: MirageError }[] = [];
     try {
@@ -66,6 +67,8 @@ export class Commits {
       inode.mustCommit ||= mustCommit;
       if (MirageError.is(error, 'ESTALE')) throw await this.#lost(inode, names[0] as Name, error);
       throw error;
+    } finally {
+      inode.committing = false;
     }
     inode.storeModified = info.modified;
     inode.attributesSaved = Math.max(inode.attributesSaved, changes);
@@ -142,6 +145,8 @@ export class Commits {
     let kept = '';
     if (staged !== undefined && conflicts !== 'lastWriterWins') {
       inode.staged = undefined;
+      // From here on nothing more is taken that would be in neither file.
+      inode.lost = true;
       const record = {
         key,
         path: `${nodes.context.path}/${key}`,
@@ -206,6 +211,7 @@ export class Commits {
     const changes = inode.attributesChanged;
     const attributes = nodes.stored(inode);
     const features = port.features(mount);
+    const changedElsewhere: Name[] = [];
     for (const { parent, name } of names) {
       const key = nodes.keyOf(parent, name);
       const base = inode.base(parent, name);
@@ -214,6 +220,7 @@ export class Commits {
         if (features.directories) info = await this.makeMarker(key, attributes);
       } else if (features.setAttributes) {
         info = await this.#setAttributes(key, inode.kind, attributes, base);
+        if (info === undefined) changedElsewhere.push({ parent, name });
       }
       if (info?.validator === undefined) continue;
       inode.setBase(parent, name, info.validator);
@@ -223,6 +230,7 @@ export class Commits {
     inode.attributesSaved = Math.max(inode.attributesSaved, changes);
     if (!inode.needsAttributes) this.#unsaved.delete(inode);
     nodes.publish(inode, true);
+    for (const { parent, name } of changedElsewhere) nodes.expire(parent, name);
   }
 
   /** The object of a directory itself, with these attributes whether it was there or not. */
@@ -236,7 +244,10 @@ export class Commits {
     }
   }
 
-  /** Attributes do not depend on the content: where another version came in between, they go to that one. */
+  /**
+   * Attributes do not depend on the content: where another version came in between, they go to that one. Undefined: what is there, if
+   * anything, is not known here until the store is asked again.
+   */
   async #setAttributes(
     key: string,
     kind: 'file' | 'directory',
@@ -251,11 +262,9 @@ export class Commits {
     } catch (error) {
       if (!MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
       const found = await port.stat(mount, key);
-      if (found?.validator === undefined || found.kind !== kind) {
-        throw new MirageError(`${key} was removed by another host`, { errno: 'ESTALE', cause: error });
-      }
+      // Removed by another host: what nobody has any more needs no attributes.
+      if (found?.validator === undefined || found.kind !== kind) return undefined;
       await port.setAttributes(mount, key, kind, attributes, { kind: 'match', validator: found.validator });
-      // The content is another one by now: not known here until the store is asked again.
       return undefined;
     }
   }

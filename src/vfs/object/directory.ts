@@ -150,8 +150,11 @@ export class Directories {
   async askStore(parent: Slot, name: ByteString): Promise<ObjectInfo | undefined> {
     const nodes = this.#nodes;
     const asked = nodes.now();
-    const info = await nodes.port.stat(nodes.mount, nodes.keyOf(parent, name));
-    this.#heard(parent, name, info, asked);
+    const key = nodes.keyOf(parent, name);
+    const info = await nodes.port.stat(nodes.mount, key);
+    // A directory that was moved or removed meanwhile: the answer is of another name.
+    const stillThere = nodes.directoryKeyIfAny(parent) !== undefined && nodes.keyOf(parent, name) === key;
+    if (stillThere) this.#heard(parent, name, info, asked);
     return info;
   }
 
@@ -162,7 +165,7 @@ export class Directories {
     const slot = nodes.table.child(parent, name);
     if (slot !== NONE && nodes.inUse(slot)?.holdsTruth === true) return;
     // Something was made or removed here while the store was answering.
-    if (previous !== undefined && previous.seenAt > asked) return;
+    if (previous !== undefined && previous.seenAt >= asked) return;
     if (info === undefined) {
       nodes.putAbsent(parent, name);
       return;

@@ -103,7 +103,7 @@ export class Entries {
   async mkdir(call: Call, parent: Slot, name: ByteString, mode: number): Promise<EntryAnswer> {
     const nodes = this.#nodes;
     const { port, mount } = nodes;
-    const key = nodes.keyOf(parent, name);
+    nodes.keyOf(parent, name);
     if (!port.features(mount).directories) {
       throw new MirageError('the store has no directories', { errno: 'ENOTSUP' });
     }
@@ -115,8 +115,9 @@ export class Entries {
       nodes.own(attributes, call, parent);
     });
     try {
+      // The key is known behind the gate: while a directory above moved, it was another one.
       const info = await this.#commits.gate
-        .together(() => port.createDirectory(mount, key, nodes.stored(inode)))
+        .together(() => port.createDirectory(mount, nodes.keyOf(parent, name), nodes.stored(inode)))
         .catch(async (error: unknown) => {
           if (MirageError.is(error, 'EEXIST')) await this.#directories.askStore(parent, name);
           throw error;
@@ -124,6 +125,7 @@ export class Entries {
       this.#named(inode, parent, name, info.validator);
       inode.storeModified = info.modified;
       nodes.publish(inode, true);
+      const key = nodes.keyOf(parent, name);
       nodes.metadata.markComplete(nodes.location, key, nodes.now());
       nodes.recount(key);
       return nodes.made(inode.slot);
@@ -145,9 +147,13 @@ export class Entries {
     const work = () =>
       this.#commits.gate.together(async () => {
         const base = inode === undefined ? record?.validator : inode.base(parent, name);
-        if (inode !== undefined && nodes.table.names(slot).length === 1) await this.#files.hydrate(inode);
+        const last = nodes.table.names(slot).length === 1;
+        if (inode !== undefined && (last || inode.staged !== undefined)) await this.#files.hydrate(inode);
         if (base !== undefined) await this.removeObject(parent, name, base);
         this.nameGone(parent, name, slot);
+        // What is still to be fetched is under a name that is left.
+        const [left] = inode === undefined ? [] : nodes.table.names(slot);
+        if (inode !== undefined && left !== undefined) await nodes.relabel(inode, left);
       });
     await (inode === undefined ? work() : inode.turn.run(work));
     if (inode !== undefined) this.#commits.rest(inode);
@@ -219,12 +225,14 @@ export class Entries {
     if ((slot === NONE ? record?.kind === 'directory' : table.type(slot) === S_IFDIR) === false) {
       throw new MirageError(`${name}: not a directory`, { errno: 'ENOTDIR' });
     }
-    const key = nodes.keyOf(parent, name);
-    this.#refuseUncommitted(slot, key);
-    await this.#commits.gate.together(() => port.removeDirectory(mount, key));
-    nodes.metadata.forgetTree(nodes.location, key);
-    nodes.recount(key);
-    this.nameGone(parent, name, slot);
+    await this.#commits.gate.together(async () => {
+      const key = nodes.keyOf(parent, name);
+      this.#refuseUncommitted(slot, key);
+      await port.removeDirectory(mount, key);
+      nodes.metadata.forgetTree(nodes.location, key);
+      nodes.recount(key);
+      this.nameGone(parent, name, slot);
+    });
     await this.keepDirectory(parent);
   }
 

@@ -25,6 +25,8 @@ export class Inode {
   staged: StagedFile | undefined;
   /** Made or truncated here and not committed since: to be committed though nothing was written. */
   mustCommit = false;
+  /** Content is on its way to the store, which may still refuse it. */
+  committing = false;
   /** Bytes of this node were asked of the store for writing; settles when its newest version is known. */
   revalidation: Promise<void> | undefined;
 
@@ -62,7 +64,8 @@ export class Inode {
 
   /** Content that the store does not have. */
   get needsCommit(): boolean {
-    return this.staged !== undefined && !this.superseded && (this.mustCommit || this.staged.dirty);
+    const changed = this.mustCommit || this.committing || this.staged?.dirty === true;
+    return this.staged !== undefined && !this.superseded && changed;
   }
   get needsAttributes(): boolean {
     return this.attributesChanged !== this.attributesSaved && !this.superseded;

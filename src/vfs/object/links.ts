@@ -8,6 +8,7 @@ import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteString, EntryAnswer } from '../operations.js';
 import type { Commits } from './commit.js';
 import type { Copies } from './copies.js';
+import type { Inode } from './inode.js';
 import { NONE, type Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 import { newLinkGroup } from './records.js';
@@ -32,7 +33,19 @@ export class Links {
     const inode = nodes.use(slot);
     if (inode.kind === 'directory') throw new MirageError('a directory has one name', { errno: 'EPERM' });
     if (inode.superseded) throw new MirageError('another version has come', { errno: 'ESTALE' });
-    await inode.turn.run(() =>
+    try {
+      await this.#linked(inode, parent, name);
+      nodes.publish(inode, true);
+      return nodes.made(slot);
+    } finally {
+      this.#commits.rest(inode);
+    }
+  }
+
+  #linked(inode: Inode, parent: Slot, name: ByteString): Promise<void> {
+    const nodes = this.#nodes;
+    const { slot } = inode;
+    return inode.turn.run(() =>
       this.#commits.gate.together(async () => {
         const [first] = nodes.table.names(slot);
         if (first === undefined) {
@@ -72,10 +85,6 @@ export class Links {
         if (record !== undefined) inode.attributes.nlink = nodes.linkCount(record);
       }),
     );
-    nodes.publish(inode, true);
-    const answer = nodes.made(slot);
-    this.#commits.rest(inode);
-    return answer;
   }
 
   #add(slot: Slot, parent: Slot, name: ByteString): void {

@@ -132,6 +132,15 @@ export class Nodes {
     this.put(parent, absentRecord(name, this.now()));
   }
 
+  /** What is known of a name is not so any more: the store is asked before anybody hears of it. */
+  expire(parent: Slot, name: ByteString): void {
+    const record = this.entry(parent, name);
+    if (record === undefined) return;
+    const { position: _, ...rest } = record;
+    this.put(parent, { ...rest, seenAt: 0 });
+    this.context.notifier.invalidateEntry(this.table.id(parent), name);
+  }
+
   now(): number {
     return this.context.clock.wall();
   }

@@ -30,8 +30,8 @@ import { Entries } from './entries.js';
 import { NONE, type Slot } from './inode-table.js';
 import { Links } from './links.js';
 import { Nodes } from './nodes.js';
-import type { ObjectVolumeParts } from './parts.js';
 import { OpenFiles } from './open-files.js';
+import type { ObjectVolumeParts } from './parts.js';
 import { Moves } from './rename.js';
 import { TreeMoves } from './rename-tree.js';
 

@@ -82,8 +82,8 @@ export class OpenFiles {
       throw failure;
     }
     if (nodes.table.parent(slot) === NONE || inode?.holdsTruth === true) {
-      if (inode === undefined) throw new MirageError('the file is gone', { errno: 'ESTALE' });
-      if (!inode.superseded) return this.#truncateAndOpen(inode, mode, reply);
+      if (inode === undefined || inode.superseded) throw otherVersion();
+      return this.#truncateAndOpen(inode, mode, reply);
     }
     if (!revalidates) {
       const record = nodes.record(slot);
@@ -279,7 +279,7 @@ export class OpenFiles {
   write(call: Call, handle: Handle, offset: number, source: WriteSource): Answer<number> {
     const file = this.get(handle);
     const { inode } = file;
-    if (inode.superseded) throw otherVersion();
+    if (inode.superseded || inode.lost) throw otherVersion();
     const staged = inode.staged ?? this.#stage(inode);
     // O_APPEND: the end is where it is now, whatever the kernel believed.
     const position = file.append ? staged.size : offset;
@@ -309,7 +309,7 @@ export class OpenFiles {
   }
 
   #truncate(inode: Inode, size: number, signal: AbortSignal): undefined | Promise<void> {
-    if (inode.superseded) throw otherVersion();
+    if (inode.superseded || inode.lost) throw otherVersion();
     if (inode.staged === undefined && size === 0) inode.staged = this.#nodes.content.stage();
     const staged = inode.staged ?? this.#stage(inode);
     inode.mustCommit = true;
@@ -347,13 +347,21 @@ export class OpenFiles {
 
   flush(handle: Handle): Answer<void> {
     const { inode, writable } = this.get(handle);
-    return writable && inode.needsCommit ? this.#commits.commit(inode) : undefined;
+    if (!writable) return undefined;
+    // Whoever wrote hears of the loss, not only the one whose call met it.
+    if (inode.lost) throw otherVersion();
+    return inode.needsCommit ? this.#commit(inode) : undefined;
+  }
+
+  async #commit(inode: Inode): Promise<void> {
+    await this.#commits.commit(inode);
+    if (inode.lost) throw otherVersion();
   }
 
   async fsync(handle: Handle): Promise<void> {
     const { inode } = this.get(handle);
     if (inode.lost) throw otherVersion();
-    if (inode.needsCommit || inode.needsAttributes) await this.#commits.commit(inode);
+    if (inode.needsCommit || inode.needsAttributes) await this.#commit(inode);
     const { failure } = inode;
     inode.failure = undefined;
     if (failure !== undefined) throw failure;
@@ -391,7 +399,7 @@ export class OpenFiles {
   async allocate(call: Call, handle: Handle, mode: number, offset: number, length: number): Promise<void> {
     const { inode, writable } = this.get(handle);
     if (!writable) throw MirageError.system('fallocate', errno.EBADF);
-    if (inode.superseded) throw otherVersion();
+    if (inode.superseded || inode.lost) throw otherVersion();
     const staged = inode.staged ?? this.#stage(inode);
     await staged.allocate(mode, offset, length, call.signal);
     inode.mustCommit = true;
@@ -407,7 +415,7 @@ export class OpenFiles {
     const source = this.get(from.handle);
     const target = this.get(to.handle);
     if (!target.writable || target.append) throw MirageError.system('copy_file_range', errno.EBADF);
-    if (source.inode.lost || target.inode.superseded) throw otherVersion();
+    if (source.inode.lost || target.inode.superseded || target.inode.lost) throw otherVersion();
     if (from.offset === 0 && to.offset === 0 && (await this.#copyWhole(source.inode, target.inode, length))) {
       return source.inode.attributes.size;
     }

@@ -2,7 +2,7 @@
  * Renaming a directory: every object below is copied, many at a time; then the tree here moves in one step; then the old
  * objects go. While that runs no file of the mount is committed, so no commit meets a key on the move.
  */
-import type { ObjectInfo, StoredAttributes, Validator } from '../../backends/contract.js';
+import type { ObjectInfo, Precondition, StoredAttributes, Validator } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { timestamp } from './attributes-of.js';
 import type { Commits } from './commit.js';
@@ -14,9 +14,13 @@ import type { Nodes } from './nodes.js';
 /** Objects copied or removed at the same time. */
 const AT_ONCE = 16;
 
+const ANY: Precondition = { kind: 'any' };
+
 interface Moved {
   readonly from: string;
   readonly to: string;
+  /** What was copied. */
+  readonly source?: Validator | undefined;
   /** Of the copy. */
   readonly validator?: Validator | undefined;
 }
@@ -42,11 +46,12 @@ export class TreeMoves {
     if (!port.features(mount).copy || !port.features(mount).directories) {
       throw new MirageError('the store cannot copy', { errno: 'EXDEV' });
     }
-    const oldKey = nodes.keyOf(from.parent, from.name);
-    const newKey = nodes.keyOf(to.parent, to.name);
-    if (target !== NONE) await this.#entries.refuseNotEmpty(target, newKey);
     for (const inode of this.#below(source)) await this.#commits.commit(inode);
     await this.#commits.gate.alone(async () => {
+      // Keys are known here: another directory on the move changes them.
+      const oldKey = nodes.keyOf(from.parent, from.name);
+      const newKey = nodes.keyOf(to.parent, to.name);
+      if (target !== NONE) await this.#entries.refuseNotEmpty(target, newKey);
       for (const inode of this.#below(source)) await this.#commits.commitNow(inode);
       const copied: Moved[] = [];
       const folders: Moved[] = [];
@@ -58,7 +63,7 @@ export class TreeMoves {
         await this.#copyBelow(oldKey, newKey, copied, folders);
       } catch (error) {
         await this.#remove(
-          copied.map(({ to: key }) => key),
+          copied.map(({ to: key, validator }) => ({ key, validator })),
           folders.map(({ to: key }) => key),
         ).catch(() => undefined);
         if (target === NONE) await port.removeDirectory(mount, newKey).catch(() => undefined);
@@ -66,12 +71,15 @@ export class TreeMoves {
         throw error;
       }
       this.#switch(directory, from, target, to, oldKey, newKey, made, copied);
-      await this.#carryContent(source);
-      await this.#remove(
-        copied.map(({ from: key }) => key),
-        [...folders.map(({ from: key }) => key), oldKey],
-      );
-      this.#commits.rest(directory);
+      try {
+        await this.#carryContent(source);
+        await this.#remove(
+          copied.map(({ from: key, source: validator }) => ({ key, validator })),
+          [...folders.map(({ from: key }) => key), oldKey],
+        );
+      } finally {
+        this.#commits.rest(directory);
+      }
     });
   }
 
@@ -117,7 +125,7 @@ export class TreeMoves {
             return;
           }
           const { validator } = await this.#copyObject(info, moved.to);
-          copied.push({ ...moved, validator });
+          copied.push({ ...moved, source: info.validator, validator });
         },
       );
       for (const folder of below) await this.#copyBelow(folder.from, folder.to, copied, folders);
@@ -197,12 +205,26 @@ export class TreeMoves {
     }
   }
 
-  async #remove(objects: readonly string[], folders: readonly string[]): Promise<void> {
-    const { port, mount } = this.#nodes;
-    await eachOf(objects, (key) => port.remove(mount, key, { kind: 'any' }));
+  /** What another host has written meanwhile stays where it is, with the directories that hold it. */
+  async #remove(
+    objects: readonly { readonly key: string; readonly validator: Validator | undefined }[],
+    folders: readonly string[],
+  ): Promise<void> {
+    const { port, mount, context } = this.#nodes;
+    await eachOf(objects, async ({ key, validator }) => {
+      const condition = validator === undefined ? ANY : this.#commits.precondition(validator);
+      await port.remove(mount, key, condition).catch((error: unknown) => {
+        if (!MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
+        context.log.warn('another host wrote below a directory while it was renamed; its object stays', {
+          key,
+        });
+      });
+    });
     // The deepest first: a store with real directories removes empty ones only.
     for (const key of [...folders].sort((left, right) => right.length - left.length)) {
-      await port.removeDirectory(mount, key);
+      await port.removeDirectory(mount, key).catch((error: unknown) => {
+        if (!MirageError.is(error, 'ENOTEMPTY')) throw error;
+      });
     }
   }
 }

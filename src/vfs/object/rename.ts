@@ -100,9 +100,18 @@ export class Moves {
         if (replaced !== undefined && nodes.table.names(target).length === 1)
           await this.#files.hydrate(replaced);
         nodes.touchChanged(inode);
+        const changes = inode.attributesChanged;
         const info = await this.#bring(inode, from, to, replaced?.base(to.parent, to.name));
         const base = inode.base(from.parent, from.name);
-        if (base !== undefined) await this.#entries.removeObject(from.parent, from.name, base);
+        try {
+          if (base !== undefined) await this.#entries.removeObject(from.parent, from.name, base);
+        } catch (error) {
+          // The name stays, and what was written may be under the other one only.
+          if (inode.staged !== undefined) inode.mustCommit = true;
+          await this.#directories.askStore(to.parent, to.name).catch(() => undefined);
+          throw error;
+        }
+        inode.attributesSaved = Math.max(inode.attributesSaved, changes);
         const oldKey = nodes.keyOf(from.parent, from.name);
         this.#renamed(inode, from, replaced, to, info);
         const [first] = nodes.table.names(source);
@@ -129,7 +138,6 @@ export class Moves {
   async #bring(inode: Inode, from: Name, to: Name, target: Validator | undefined): Promise<ObjectInfo> {
     const single = this.#nodes.table.names(inode.slot).length === 1;
     if (inode.needsCommit && !single) await this.#commits.commitNow(inode);
-    const changes = inode.attributesChanged;
     const attributes = this.#nodes.stored(inode, randomUUID());
     try {
       const { staged } = inode;
@@ -146,8 +154,6 @@ export class Moves {
       if (!MirageError.is(error, 'ESTALE')) throw error;
       await this.#directories.askStore(to.parent, to.name);
       throw new MirageError(`${to.name} was changed by another host`, { errno: 'EBUSY', cause: error });
-    } finally {
-      inode.attributesSaved = changes;
     }
   }
 
@@ -182,51 +188,65 @@ export class Moves {
     if (left.kind !== 'file' || right.kind !== 'file' || !single(source) || !single(target)) {
       throw refused(to.name, 'EINVAL');
     }
-    await this.#inTurns([left, right], async () => {
-      await this.#commits.commitNow(left);
+    try {
+      await this.#inTurns([left, right], () => this.#exchanged(left, from, right, to));
+    } finally {
+      this.#commits.rest(left);
+      this.#commits.rest(right);
+    }
+  }
+
+  async #exchanged(left: Inode, from: Name, right: Inode, to: Name): Promise<void> {
+    const nodes = this.#nodes;
+    await this.#commits.commitNow(left);
+    await this.#commits.commitNow(right);
+    // All of both is here before the first of them is overwritten.
+    for (const inode of [left, right]) {
+      await (inode.staged ?? this.#copies.clean(inode)).ensureAll(new AbortController().signal);
+      nodes.touchChanged(inode);
+    }
+    const leftBase = left.base(from.parent, from.name);
+    const there = await this.#put(left, to, right.base(to.parent, to.name));
+    const here = await this.#put(right, from, leftBase).catch(async (error: unknown) => {
+      // What was under the other name is nowhere but here now: back with it, sooner or later.
+      right.staged ??= nodes.content.stage({ file: this.#copies.clean(right), size: right.attributes.size });
+      right.mustCommit = true;
+      right.setBase(to.parent, to.name, there.validator);
+      if (left.staged !== undefined) left.mustCommit = true;
       await this.#commits.commitNow(right);
-      const leftBase = left.base(from.parent, from.name);
-      const rightBase = right.base(to.parent, to.name);
-      const leftFile = left.staged ?? (await this.#copies.wholeFile(left));
-      const rightFile = right.staged ?? (await this.#copies.wholeFile(right));
-      nodes.touchChanged(left);
-      nodes.touchChanged(right);
-      const put = (
-        name: Name,
-        base: Validator | undefined,
-        file: { fd: number; size: number },
-        inode: Inode,
-      ) =>
-        this.#commits.putContent(name, base, {
-          fd: file.fd,
-          size: file.size,
-          attributes: nodes.stored(inode, randomUUID()),
-        });
-      const there = await put(to, rightBase, leftFile, left);
-      const here = await put(from, leftBase, rightFile, right);
-      const { table } = nodes;
-      for (const [inode, old, now, info] of [
-        [left, from, to, there],
-        [right, to, from, here],
-      ] as const) {
-        inode.setBase(old.parent, old.name, undefined);
-        table.removeName(inode.slot, old.parent, old.name);
-        inode.setBase(now.parent, now.name, info.validator);
-        inode.storeModified = info.modified;
-      }
-      table.addName(left.slot, to.parent, to.name);
-      table.addName(right.slot, from.parent, from.name);
-      for (const [inode, now] of [
-        [left, to],
-        [right, from],
-      ] as const) {
-        nodes.publish(inode, true);
-        nodes.touchDirectory(now.parent);
-        await nodes.relabel(inode, now);
-      }
+      throw error;
     });
-    this.#commits.rest(left);
-    this.#commits.rest(right);
+    const { table } = nodes;
+    for (const [inode, old, now, info] of [
+      [left, from, to, there],
+      [right, to, from, here],
+    ] as const) {
+      inode.setBase(old.parent, old.name, undefined);
+      table.removeName(inode.slot, old.parent, old.name);
+      inode.setBase(now.parent, now.name, info.validator);
+      inode.storeModified = info.modified;
+    }
+    table.addName(left.slot, to.parent, to.name);
+    table.addName(right.slot, from.parent, from.name);
+    for (const [inode, now] of [
+      [left, to],
+      [right, from],
+    ] as const) {
+      nodes.publish(inode, true);
+      nodes.touchDirectory(now.parent);
+      await nodes.relabel(inode, now);
+    }
+  }
+
+  /** An inode's content under another name; what is staged does not change while it is sent. */
+  async #put(inode: Inode, name: Name, base: Validator | undefined): Promise<ObjectInfo> {
+    const attributes = this.#nodes.stored(inode, randomUUID());
+    if (inode.staged !== undefined) {
+      return inode.staged.commit((fd, size) =>
+        this.#commits.putContent(name, base, { fd, size, attributes }),
+      );
+    }
+    return this.#commits.putContent(name, base, { ...(await this.#copies.wholeFile(inode)), attributes });
   }
 }
 
