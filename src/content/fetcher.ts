@@ -177,7 +177,6 @@ export class Fetcher {
   }
 
   #end(fetch: Fetch, failure: unknown): void {
-    this.#fetches.delete(fetch);
     if (!fetch.dropped) this.#unclaim(fetch);
     if (failure !== undefined && !fetch.dropped) {
       if (MirageError.is(failure, 'ESTALE')) this.#owner.stale();
@@ -185,6 +184,8 @@ export class Fetcher {
         if (waiter.start < fetch.end && waiter.end > fetch.arrived) waiter.reject(failure);
       }
     }
+    // Last: until here the file is in use, whatever the owner makes of the failure.
+    this.#fetches.delete(fetch);
     if (this.#fetches.size === 0) this.#owner.idle();
   }
 

@@ -42,20 +42,23 @@ export class BackingTable {
           errno: -id,
         });
       }
-      return 0;
     }
-    this.#nodes.set(node, { id, handles: new Set([handle]) });
-    return id;
+    // A node that was refused stays ordinary until its last handle is closed: the kernel does not mix the two.
+    const entry = { id: Math.max(0, id), handles: new Set([handle]) };
+    this.#nodes.set(node, entry);
+    return entry.id;
   }
 
   release(node: NodeId, handle: Handle): void {
     const known = this.#nodes.get(node);
     if (!known?.handles.delete(handle) || known.handles.size > 0) return;
     this.#nodes.delete(node);
-    this.#channel.backingClose(known.id);
+    if (known.id > 0) this.#channel.backingClose(known.id);
   }
 
   get size(): number {
-    return this.#nodes.size;
+    let lent = 0;
+    for (const { id } of this.#nodes.values()) if (id > 0) lent++;
+    return lent;
   }
 }

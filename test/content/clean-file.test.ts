@@ -140,6 +140,22 @@ describe('reading through the cache', () => {
     newer.release();
   });
 
+  test('a version that changes after its file was given back, while somebody still waits, ends once', async () => {
+    await using bench = new ContentBench();
+    bench.store.hold = true;
+    const version = bench.store.put('key', patterned(4096));
+    const file = bench.content.acquire(version);
+    const waiting = file.ensure(0, 4096, bench.content.newCursor(), never)!;
+    file.release();
+    bench.store.put('key', patterned(4096, 2));
+    bench.store.held[0]!.pass();
+    await expect(waiting).rejects.toMatchObject({ errno: 'ESTALE' });
+    expect(bench.content.used).toBe(0);
+    const next = bench.content.acquire(version);
+    expect(next.complete).toBe(false);
+    next.release();
+  });
+
   test('an object that proves shorter than its version said is no success', async () => {
     await using bench = new ContentBench();
     const version = bench.store.put('key', patterned(1000));

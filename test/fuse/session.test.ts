@@ -361,6 +361,33 @@ test('while a node is read by the kernel itself, every open of it shares the bac
   expect(harness.channel.backing.opened).toEqual([fd, fd]);
 });
 
+test('a node that was refused a backing file is opened the ordinary way until its last handle is closed', () => {
+  let handle = 0;
+  const harness = new Harness(
+    partly({
+      open(_call, _node, _mode, reply) {
+        reply.passthroughFd = 11;
+        reply.handle = ++handle;
+      },
+      release() {},
+    }),
+  );
+  const open = () => {
+    const body = harness.send(request(Opcode.OPEN, { node: 5, body: words(0, 0) }))[0]?.body as Buffer;
+    return [body.readUInt32LE(8), body.readUInt32LE(12)];
+  };
+  const release = (one: number) =>
+    harness.send(request(Opcode.RELEASE, { node: 5, body: words(one, 0, 0, 0, 0, 0) }));
+  harness.channel.backing.answer = -errno.ENOMEM;
+  expect(open()).toEqual([0, 0]);
+  harness.channel.backing.answer = 7;
+  expect(open()).toEqual([0, 0]);
+  release(1);
+  release(2);
+  expect(open()).toEqual([128, 7]);
+  expect(harness.channel.backing.closed).toEqual([]);
+});
+
 test('BATCH_FORGET forgets what it brings, not what it claims', () => {
   const forgotten: [number, number][] = [];
   const harness = new Harness(partly({ forget: (node, count) => forgotten.push([node, count]) }));
