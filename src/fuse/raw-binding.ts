@@ -36,7 +36,7 @@ const DETACHED_GRACE = 5000;
 /** Mounts over the project's own transport of /dev/fuse (Linux). Throws MirageError with what to do. */
 export function mountRaw(options: RawMountOptions): RawMount {
   const transport = fuseTransport();
-  const { mountpoint, log } = options;
+  const { mountpoint } = options;
   const channel = transport.open(mountKernel(transport, options), {
     slots: SLOTS,
     slotBytes: SLOT_BYTES,

@@ -7,7 +7,7 @@
 import { loadNative } from './load.js';
 
 /** Fields of the shared stat record, as indexes into `LocalFiles.stat`. */
-export const enum Stat {
+export enum Stat {
   ino = 0,
   size = 1,
   blocks = 2,

@@ -11,8 +11,8 @@ import type {
   NewEntryRecord,
 } from '../../src/metadata/contract.js';
 import { openMetadata } from '../../src/metadata/open-metadata.js';
-import { silentLog } from './silent-log.js';
 import { MetadataModel } from './model.js';
+import { silentLog } from './silent-log.js';
 
 const directories = ['', 'a', 'a/b', 'ab', 'x', 'x/b'];
 const names = ['f', 'b', '\u00ff'];

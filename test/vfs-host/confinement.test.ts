@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { errnoOf } from '../../src/errors/mirage-error.js';
 import { errno, errnoName } from '../../src/errors/errno.js';
-import { daemon, Host, outcome, openRoot, ROOT, temporaryFolder } from './host-harness.js';
+import { errnoOf } from '../../src/errors/mirage-error.js';
+import { daemon, Host, openRoot, outcome, ROOT, temporaryFolder } from './host-harness.js';
 
 const SECRET = 'outside of the root';
 /** Rounds that were not lost, and rounds at most. */

@@ -27,10 +27,10 @@ import type { Volume, VolumeContext } from '../volume.js';
 import { DirectoryWatch } from './directory-watch.js';
 import { HostDirectories } from './host-directories.js';
 import { HostFiles } from './host-files.js';
+import { exclusiveFreshness, timedFreshness, watchedFreshness } from './host-freshness.js';
 import { HostMetadata } from './host-metadata.js';
 import { HostNames } from './host-names.js';
 import { check, HostNodes } from './host-nodes.js';
-import { exclusiveFreshness, timedFreshness, watchedFreshness } from './host-freshness.js';
 
 export interface HostVolumeOptions {
   /**
