@@ -10,8 +10,8 @@ import type { MetadataStore } from '../../src/metadata/contract.js';
 import { openMetadata } from '../../src/metadata/open-metadata.js';
 import { Transfer } from '../../src/transfer/transfer.js';
 import { Attributes, S_IFDIR, S_IFMT } from '../../src/vfs/attributes.js';
-import type { ObjectVolumeOptions } from '../../src/vfs/object/parts.js';
 import { ObjectVolume } from '../../src/vfs/object/object-volume.js';
+import type { ObjectVolumeOptions } from '../../src/vfs/object/parts.js';
 import {
   type Answer,
   AttributesReply,
