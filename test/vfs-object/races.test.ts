@@ -178,3 +178,21 @@ test('a file whose first name is removed is still fetched under the other', asyn
   expect(await tree.read(open)).toBe('text');
   await tree.release(open);
 });
+
+test('a read that waits while its file or the directory above is renamed gets its bytes', async () => {
+  bucket.put('d/f', 'text');
+  bucket.put('d/h', 'text');
+  for (const [file, from, to] of [
+    ['d/f', 'd/f', 'd/g'],
+    ['d/h', 'd', 'e'],
+  ] as const) {
+    const open = await tree.open(file);
+    const reading = hold((operation) => operation === 'read');
+    const text = tree.read(open);
+    await reading.reached;
+    await tree.rename(from, to);
+    reading.open();
+    expect(await text).toBe('text');
+    await tree.release(open);
+  }
+});

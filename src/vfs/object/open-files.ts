@@ -255,8 +255,16 @@ export class OpenFiles {
     }
     const complete = 'complete' in file && file.complete;
     const waiting = complete ? undefined : file.ensure(offset, length, cursor, call.signal);
-    // What was there may have been truncated or committed meanwhile: look again.
-    if (waiting !== undefined) return waiting.then(() => this.read(call, handle, offset, size, reply));
+    if (waiting !== undefined) {
+      // What was there may have been truncated or committed meanwhile: look again.
+      const again = () => this.read(call, handle, offset, size, reply);
+      return waiting.then(again, async (error: unknown) => {
+        // Or have moved, and is to be had under its new name.
+        if (inode.turn.busy) await inode.turn.run(async () => undefined);
+        if ((inode.staged ?? inode.clean) === file) throw error;
+        return again();
+      });
+    }
     reply.fd = file.fd;
     reply.position = offset;
     reply.length = length;
