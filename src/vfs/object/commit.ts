@@ -70,6 +70,7 @@ export class Commits {
     } finally {
       inode.committing = false;
     }
+    inode.unconfirmed.clear();
     inode.storeModified = info.modified;
     inode.attributesSaved = Math.max(inode.attributesSaved, changes);
     if (!inode.needsAttributes) this.#unsaved.delete(inode);
@@ -92,7 +93,7 @@ export class Commits {
     let first: ObjectInfo | undefined;
     for (const name of names) {
       try {
-        const info = await this.putContent(name, inode.base(name.parent, name.name), put);
+        const info = await this.putContent(inode, name, inode.base(name.parent, name.name), put);
         inode.setBase(name.parent, name.name, info.validator);
         first ??= info;
       } catch (error) {
@@ -106,22 +107,29 @@ export class Commits {
 
   /**
    * Puts the content under one name. The writer's nonce in the attributes tells our write from another's where the answer was lost,
-   * or where a repetition below us met its own success.
+   * or where a repetition below us met its own success. An earlier write of ours whose answer never came is the version to replace.
    */
-  async putContent(name: Name, base: Validator | undefined, put: Put): Promise<ObjectInfo> {
+  async putContent(inode: Inode, name: Name, known: Validator | undefined, put: Put): Promise<ObjectInfo> {
     const { port, mount } = this.#nodes;
     const key = this.#nodes.keyOf(name.parent, name.name);
-    const precondition = this.precondition(base);
+    const { writer } = put.attributes;
+    let base = known;
     for (let attempt = 1; ; attempt++) {
+      const precondition = this.precondition(base);
       try {
         return await port.commit(mount, { key, ...put, precondition });
       } catch (error) {
         const unknown = error instanceof MirageError && error.outcomeUnknown;
         if (!unknown && !MirageError.is(error, 'ESTALE')) throw error;
+        if (unknown && writer !== undefined) inode.unconfirmed.add(writer);
         const found = await port.stat(mount, key);
-        if (found?.attributes?.writer !== undefined && found.attributes.writer === put.attributes.writer)
-          return found;
+        const author = found?.attributes?.writer;
+        if (found !== undefined && author !== undefined && author === writer) return found;
         const untouched = found?.validator === base;
+        if (!untouched && author !== undefined && inode.unconfirmed.has(author)) {
+          base = found?.validator;
+          continue;
+        }
         if (!unknown || attempt === UNKNOWN_OUTCOMES) throw error;
         if (!untouched && precondition.kind !== 'any') {
           throw new MirageError(`${key} was changed by another writer`, { errno: 'ESTALE', cause: error });

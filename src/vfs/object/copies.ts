@@ -59,10 +59,10 @@ export class Copies {
     if (!port.features(mount).copy || (!sound && (near || inode.attributes.size <= REWRITE_LIMIT))) {
       if (inode.staged !== undefined) {
         return inode.staged.commit((fd, size) =>
-          this.#commits.putContent(to, target, { fd, size, attributes }),
+          this.#commits.putContent(inode, to, target, { fd, size, attributes }),
         );
       }
-      return this.#commits.putContent(to, target, { ...(await this.wholeFile(inode)), attributes });
+      return this.#commits.putContent(inode, to, target, { ...(await this.wholeFile(inode)), attributes });
     }
     const key = nodes.keyOf(to.parent, to.name);
     if (!sound) {

@@ -64,7 +64,7 @@ export class Entries {
       const attributes = nodes.stored(inode, randomUUID());
       const info = await this.#commits.gate.together(() =>
         staged.commit((fd, size) =>
-          this.#commits.putContent({ parent, name }, undefined, { fd, size, attributes }),
+          this.#commits.putContent(inode, { parent, name }, undefined, { fd, size, attributes }),
         ),
       );
       this.#named(inode, parent, name, info.validator);

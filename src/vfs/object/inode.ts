@@ -27,6 +27,8 @@ export class Inode {
   mustCommit = false;
   /** Content is on its way to the store, which may still refuse it. */
   committing = false;
+  /** Nonces of writes that may have reached the store or not: a version with one of them is no one else's. */
+  readonly unconfirmed = new Set<string>();
   /** Bytes of this node were asked of the store for writing; settles when its newest version is known. */
   revalidation: Promise<void> | undefined;
 

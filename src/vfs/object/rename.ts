@@ -146,7 +146,7 @@ export class Moves {
       }
       await inode.revalidation;
       const info = await staged.commit((fd, size) =>
-        this.#commits.putContent(to, target, { fd, size, attributes }),
+        this.#commits.putContent(inode, to, target, { fd, size, attributes }),
       );
       inode.mustCommit = false;
       return info;
@@ -243,10 +243,13 @@ export class Moves {
     const attributes = this.#nodes.stored(inode, randomUUID());
     if (inode.staged !== undefined) {
       return inode.staged.commit((fd, size) =>
-        this.#commits.putContent(name, base, { fd, size, attributes }),
+        this.#commits.putContent(inode, name, base, { fd, size, attributes }),
       );
     }
-    return this.#commits.putContent(name, base, { ...(await this.#copies.wholeFile(inode)), attributes });
+    return this.#commits.putContent(inode, name, base, {
+      ...(await this.#copies.wholeFile(inode)),
+      attributes,
+    });
   }
 }
 
