@@ -1,6 +1,6 @@
 /** Stores that are away for a while: what was written here comes there in the end, and is nobody else's. */
 import { readdirSync } from 'node:fs';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import { MirageError } from '../../src/errors/mirage-error.js';
 import { Bucket } from './bucket.js';
 import { errorOf, Tree } from './tree.js';
@@ -10,10 +10,25 @@ const O_RDWR = 2;
 let bucket: Bucket;
 let tree: Tree;
 beforeEach(() => {
+  jest.useFakeTimers({
+    doNotFake: [
+      'Date',
+      'hrtime',
+      'nextTick',
+      'performance',
+      'queueMicrotask',
+      'setImmediate',
+      'clearImmediate',
+    ],
+  });
   bucket = new Bucket();
   tree = new Tree(bucket);
 });
-afterEach(() => tree.close());
+afterEach(async () => {
+  comeBack();
+  await tree.close();
+  jest.useRealTimers();
+});
 
 const away = (): MirageError =>
   new MirageError('away', { errno: 'EHOSTDOWN', retryable: true, outcomeUnknown: true });
@@ -32,6 +47,15 @@ function takeOneAndGo(): void {
 function comeBack(): void {
   bucket.before = undefined;
   bucket.after = undefined;
+}
+
+/** Lets what goes on come to its end, until `condition` holds. */
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = Date.now() + 5000;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error('it did not come about');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 test('a write that nobody knows the outcome of is no other host that came first', async () => {
@@ -62,4 +86,31 @@ test('another host that came after it is', async () => {
   expect(await errorOf(tree.close2(open))).toBe('ESTALE');
   expect(bucket.text('f')).toBe('theirs');
   expect(readdirSync(tree.conflicts).length).toBe(2);
+});
+
+test('what could not be brought to the store behind a program is brought when the store is back', async () => {
+  bucket.put('attributes', 'text');
+  await tree.change('attributes', { mode: 0o600 });
+  const open = await tree.create('content');
+  await tree.write(open, 0, 'text');
+  let asked = 0;
+  bucket.before = () => {
+    asked++;
+    throw away();
+  };
+  jest.advanceTimersByTime(2000);
+  await until(() => asked > 0);
+  expect(await errorOf(tree.close2(open))).toBe('EHOSTDOWN');
+  await until(() => jest.getTimerCount() > 0);
+  const before = asked;
+  jest.advanceTimersByTime(5000);
+  await until(() => asked > before && jest.getTimerCount() > 0);
+  expect(tree.volume.pending().length).toBe(2);
+  bucket.before = undefined;
+  jest.advanceTimersByTime(10_000);
+  await until(() => tree.volume.pending().length === 0);
+  expect(bucket.text('content')).toBe('text');
+  expect((bucket.objects.get('attributes')?.attributes.mode ?? 0) & 0o777).toBe(0o600);
+  expect(await tree.readFile('content')).toBe('text');
+  expect(jest.getTimerCount()).toBe(0);
 });

@@ -9,6 +9,7 @@ import { keepConflict } from './conflicts.js';
 import type { Inode } from './inode.js';
 import { type Name, ROOT_SLOT } from './inode-table.js';
 import type { Nodes } from './nodes.js';
+import { Retries } from './retries.js';
 import { Gate } from './turn.js';
 
 /** How long attribute changes wait for more of them, milliseconds. */
@@ -28,6 +29,7 @@ export class Commits {
   readonly #nodes: Nodes;
   readonly #unsaved = new Set<Inode>();
   readonly #running = new Set<Promise<unknown>>();
+  readonly #retries = new Retries((inode) => this.inBackground(inode, this.#saveLater(inode), true));
   #timer: NodeJS.Timeout | undefined;
 
   constructor(nodes: Nodes) {
@@ -307,27 +309,41 @@ export class Commits {
 
   // What goes on behind programs' backs.
 
-  /** Keeps a failure for the next fsync or open, for nobody waits for this. */
-  inBackground(inode: Inode, work: Promise<void>): void {
+  /** Keeps a failure for the next fsync or open, for nobody waits for this; `again`: it was told already. */
+  inBackground(inode: Inode, work: Promise<void>, again = false): void {
     const watched = work
-      .catch((error: unknown) => {
-        inode.failure =
-          error instanceof MirageError
-            ? error
-            : new MirageError('commit failed', { errno: 'EIO', cause: error });
-        this.#nodes.context.log.error('a change could not be brought to the store', {
-          node: this.#nodes.table.name(inode.slot),
-          reason: String(error),
-        });
-      })
+      .then(
+        () => {
+          if (!inode.needsCommit) inode.failure = undefined;
+          this.#retries.succeeded();
+        },
+        (error: unknown) => {
+          if (!again) {
+            inode.failure =
+              error instanceof MirageError
+                ? error
+                : new MirageError('commit failed', { errno: 'EIO', cause: error });
+          }
+          this.#nodes.context.log.error('a change could not be brought to the store', {
+            node: this.#nodes.table.name(inode.slot),
+            reason: String(error),
+          });
+          this.#retryLater(inode, error);
+        },
+      )
       .finally(() => this.#running.delete(watched));
     this.#running.add(watched);
+  }
+
+  #retryLater(inode: Inode, error: unknown): void {
+    if (error instanceof MirageError && (error.retryable || error.outcomeUnknown)) this.#retries.add(inode);
   }
 
   /** Nothing happens behind anybody's back any more. */
   stop(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#retries.stop();
   }
 
   async drain(): Promise<void> {
@@ -338,7 +354,10 @@ export class Commits {
       inodes.map((inode) =>
         this.commit(inode).then(
           () => this.rest(inode),
-          (error: unknown) => failures.push(error),
+          (error: unknown) => {
+            failures.push(error);
+            this.#retryLater(inode, error);
+          },
         ),
       ),
     );
