@@ -5,6 +5,8 @@
  *   stat while downloading  latency of GETATTR (forced to the daemon) while four programs read a 100 MB object each, cold
  *   memory of a large read  peak resident set of the daemon while `cat` reads a 4 GB object, cold
  *
+ * The server, the programs and Mirage share this machine's processors, so the probe also says how late it is woken itself: below that no answer
+ * that needs a thread to be woken can come. It runs at high priority, to measure the file system and not its own turn.
  * A run is invalid unless the daemon's cache grew by what was read: it proves that the store was read and no page cache.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -138,7 +140,7 @@ async function main() {
     await run(['cc', '-O2', '-Wall', '-Wextra', '-Werror', '-o', probe, source]);
     const smalls = names.map((name) => join(tree, `small-${name}`));
     const measure = async (/** @type {() => Promise<unknown>} */ work) => {
-      const latency = start([probe, ...smalls], { input: true });
+      const latency = start(['nice', '-n', '-15', probe, ...smalls], { input: true });
       await work();
       latency.child.stdin?.end('end\n');
       const { code } = await latency.ended;
@@ -158,19 +160,22 @@ async function main() {
     if (downloaded < 400 * MB * 0.99 || cached < largeBytes * 0.99) {
       throw new Error(`invalid run: the cache grew by ${downloaded} and ${cached} bytes, less than was read`);
     }
+    const milliseconds = (/** @type {number} */ microseconds) => `${(microseconds / 1000).toFixed(2)} ms`;
     const met = (/** @type {boolean} */ reached) => (reached ? 'met' : 'MISSED');
     const p99 = busy.p99 / 1000;
     console.log(
       table(
         ['work', 'measured', 'goal', ''],
         [
-          ['stat p99, nothing else running', `${(idle.p99 / 1000).toFixed(2)} ms`, '', ''],
+          [`stat p99, nothing else running (p50 ${idle.p50.toFixed(0)} µs)`, milliseconds(idle.p99), '', ''],
+          ['the probe itself woken too late, p99, meanwhile', milliseconds(idle.wakeP99), '', ''],
           [
-            `stat p99, four 100 MB downloads (${busy.calls} calls, max ${(busy.max / 1000).toFixed(1)} ms)`,
-            `${p99.toFixed(2)} ms`,
+            `stat p99, four 100 MB downloads (${busy.calls} calls, p50 ${busy.p50.toFixed(0)} µs)`,
+            milliseconds(busy.p99),
             `< ${goals.p99Milliseconds} ms`,
             met(p99 < goals.p99Milliseconds),
           ],
+          ['the probe itself woken too late, p99, meanwhile', milliseconds(busy.wakeP99), '', ''],
           ['resident set before the large read', `${rest.now.toFixed(0)} MB`, '', ''],
           [
             `peak resident set, cat of 4 GB (${(largeBytes / MB / seconds).toFixed(0)} MB/s)`,
