@@ -196,3 +196,15 @@ test('a read that waits while its file or the directory above is renamed gets it
     await tree.release(open);
   }
 });
+
+test('opening for writing begins with the newest version, also while attributes wait to be saved', async () => {
+  bucket.put('f', 'old');
+  await tree.change('f', { mode: 0o600 });
+  bucket.put('f', 'newer');
+  const open = await tree.open('f', O_RDWR);
+  expect(await tree.read(open)).toBe('newer');
+  await tree.write(open, 5, '!');
+  await tree.close2(open);
+  expect(bucket.text('f')).toBe('newer!');
+  expect((await tree.stat('f')).mode & 0o777).toBe(0o600);
+});

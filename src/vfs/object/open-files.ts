@@ -81,7 +81,9 @@ export class OpenFiles {
       inode.failure = undefined;
       throw failure;
     }
-    if (nodes.table.parent(slot) === NONE || inode?.holdsTruth === true) {
+    const nameless = nodes.table.parent(slot) === NONE;
+    // Attributes that are still to be saved say nothing of the content, which is revalidated all the same.
+    if (nameless || (inode?.holdsTruth === true && (inode.staged !== undefined || !revalidates))) {
       if (inode === undefined || inode.superseded) throw otherVersion();
       return this.#truncateAndOpen(inode, mode, reply);
     }
@@ -115,7 +117,15 @@ export class OpenFiles {
     const { table, options } = this.#nodes;
     table.pin(slot);
     try {
+      const changed = this.#nodes.inUse(slot);
+      if (changed?.needsAttributes === true) {
+        await this.#commits.commit(changed).catch((error: unknown) => {
+          if (options.freshness !== 'offline') throw error;
+        });
+        this.#commits.rest(changed);
+      }
       for (;;) {
+        if (table.parent(slot) === NONE) throw otherVersion();
         const parent = table.parent(slot);
         const name = table.name(slot);
         const asked = this.#directories.askStore(parent, name);
