@@ -151,6 +151,21 @@ test('attributes of what another host has removed or replaced keep nothing alive
   expect((await tree.stat('replaced')).mode & 0o777).toBe(0o600);
 });
 
+test('a clock that is set back makes nothing fresh', async () => {
+  bucket.put('d/f', 'old');
+  tree.later = 3_600_000;
+  expect(await tree.list('d')).toEqual(['f']);
+  expect((await tree.stat('d/f')).size).toBe(3);
+  tree.later = 0;
+  bucket.put('d/f', 'longer');
+  bucket.put('d/g', 'text');
+  expect((await tree.stat('d/f')).size).toBe(6);
+  expect(await tree.list('d')).toEqual(['f', 'g']);
+  const before = bucket.requests.length;
+  expect(await tree.list('d')).toEqual(['f', 'g']);
+  expect(bucket.requests.length).toBe(before);
+});
+
 test('a link that fails leaves nothing behind: a change elsewhere shows', async () => {
   bucket.put('f', 'old');
   await tree.stat('f');

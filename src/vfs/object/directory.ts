@@ -165,7 +165,7 @@ export class Directories {
     const slot = nodes.table.child(parent, name);
     if (slot !== NONE && nodes.inUse(slot)?.holdsTruth === true) return;
     // Something was made or removed here while the store was answering.
-    if (previous !== undefined && previous.seenAt > asked) return;
+    if (previous !== undefined && previous.seenAt > asked && previous.seenAt <= nodes.now()) return;
     if (info === undefined) {
       nodes.putAbsent(parent, name);
       return;

@@ -149,7 +149,9 @@ export class Nodes {
   validFor(seenAt: number): number {
     const { ttl, freshness } = this.options;
     if (freshness === 'offline') return ttl * NANOSECONDS;
-    const left = Math.min(ttl, seenAt + ttl - this.now());
+    const now = this.now();
+    // Seen in the future: the clock was set back, and nobody knows how long ago it was.
+    const left = seenAt > now ? 0 : seenAt + ttl - now;
     return left > 0 ? Math.floor(left * NANOSECONDS) : 0;
   }
   get fullyValid(): number {
