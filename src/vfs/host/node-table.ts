@@ -96,11 +96,13 @@ export class NodeTable {
 
   /** The node of a file, or -1. A node whose inode number was given to another file since is not found again. */
   find(file: Identity): number {
-    const slot = this.byFile.find(this.deviceIndex(file.device), file.ino);
-    if (slot < 0 || this.isSame(slot, file)) return slot;
-    this.byFile.remove(slot);
-    this.inos[slot] = -1;
-    return -1;
+    const device = this.deviceIndex(file.device);
+    for (;;) {
+      const slot = this.byFile.find(device, file.ino);
+      if (slot < 0 || this.isSame(slot, file)) return slot;
+      this.byFile.remove(slot);
+      this.inos[slot] = -1;
+    }
   }
 
   isSame(slot: number, file: Identity): boolean {
