@@ -166,6 +166,29 @@ test('a clock that is set back makes nothing fresh', async () => {
   expect(bucket.requests.length).toBe(before);
 });
 
+test('whoever opens a file while its name goes hears that it is gone, or can read it', async () => {
+  bucket.put('f', 'text');
+  bucket.put('g', 'text');
+  for (const [name, fails] of [
+    ['f', false],
+    ['g', true],
+  ] as const) {
+    const node = await tree.node(name);
+    const removing = hold((operation) => operation === 'remove');
+    const unlinked = errorOf(() => tree.unlink(name));
+    await removing.reached;
+    const opening = tree.openNode(node);
+    if (fails) bucket.put(name, 'newer');
+    removing.open();
+    expect(await unlinked).toBe(fails ? 'EBUSY' : 'success');
+    if (fails) {
+      const open = await opening.catch(() => tree.open(name));
+      expect(await tree.read(open)).toBe('newer');
+      await tree.release(open);
+    } else expect(await errorOf(opening)).toBe('ESTALE');
+  }
+});
+
 test('a link that fails leaves nothing behind: a change elsewhere shows', async () => {
   bucket.put('f', 'old');
   await tree.stat('f');

@@ -143,20 +143,30 @@ export class Entries {
     if (slot === NONE && (record === undefined || record.kind === 'absent')) {
       throw new MirageError(`${name}: no such file`, { errno: 'ENOENT' });
     }
-    const inode = slot === NONE ? undefined : nodes.inUse(slot);
+    // A hard link that nobody uses needs no bytes of its own: others keep them.
+    const known =
+      record !== undefined && record.kind !== 'absent' && record.attributes?.linkGroup === undefined;
+    const inode = slot === NONE ? undefined : known ? nodes.use(slot) : nodes.inUse(slot);
     const work = () =>
       this.#commits.gate.together(async () => {
         const base = inode === undefined ? record?.validator : inode.base(parent, name);
         const last = nodes.table.names(slot).length === 1;
-        if (inode !== undefined && (last || inode.staged !== undefined)) await this.#files.hydrate(inode);
-        if (base !== undefined) await this.removeObject(parent, name, base);
-        this.nameGone(parent, name, slot);
+        const remove = async () => {
+          if (base !== undefined) await this.removeObject(parent, name, base);
+          this.nameGone(parent, name, slot);
+        };
+        if (inode !== undefined && (last || inode.staged !== undefined)) {
+          await this.#files.detached(inode, remove);
+        } else await remove();
         // What is still to be fetched is under a name that is left.
         const [left] = inode === undefined ? [] : nodes.table.names(slot);
         if (inode !== undefined && left !== undefined) await nodes.relabel(inode, left);
       });
-    await (inode === undefined ? work() : inode.turn.run(work));
-    if (inode !== undefined) this.#commits.rest(inode);
+    try {
+      await (inode === undefined ? work() : inode.turn.run(work));
+    } finally {
+      if (inode !== undefined) this.#commits.rest(inode);
+    }
     await this.keepDirectory(parent);
   }
 

@@ -34,6 +34,8 @@ export class Inode {
 
   handles = 0;
   writers = 0;
+  /** Its name is about to go from the store: who opens it now waits for the outcome. */
+  leaving = false;
   /** The kernel reads the clean file itself: all handles of the node do so, or none. */
   passesThrough = false;
   /** Another version has the name now: nothing more may be written here. */

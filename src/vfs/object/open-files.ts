@@ -81,6 +81,7 @@ export class OpenFiles {
       inode.failure = undefined;
       throw failure;
     }
+    if (inode?.leaving === true) return this.#openAfterwards(inode, mode, reply);
     const nameless = nodes.table.parent(slot) === NONE;
     // Attributes that are still to be saved say nothing of the content, which is revalidated all the same.
     if (nameless || (inode?.holdsTruth === true && (inode.staged !== undefined || !revalidates))) {
@@ -139,11 +140,20 @@ export class OpenFiles {
         if (table.parent(slot) === parent && table.name(slot) === name) break;
       }
       const inode = this.#nodes.inUse(slot);
-      if (inode?.revalidation !== undefined) await this.#truncateAndOpen(inode, mode, reply);
+      if (inode?.leaving === true) await this.#openAfterwards(inode, mode, reply);
+      else if (inode?.revalidation !== undefined) await this.#truncateAndOpen(inode, mode, reply);
       else await this.#openKnown(slot, mode, reply);
     } finally {
       table.unpin(slot);
     }
+  }
+
+  /** ESTALE for what is gone then: the kernel looks the name up again. */
+  async #openAfterwards(inode: Inode, mode: OpenMode, reply: OpenReply): Promise<void> {
+    await inode.turn.run(async () => undefined);
+    if (this.#nodes.table.parent(inode.slot) !== NONE) return this.open(inode.slot, mode, reply);
+    this.#commits.rest(inode);
+    throw otherVersion();
   }
 
   /** Whatever is there now is what O_TRUNC replaces: its version is needed for the commit, not before. */
@@ -285,8 +295,18 @@ export class OpenFiles {
     return inode.staged?.size ?? inode.clean?.version.size ?? inode.attributes.size;
   }
 
-  /** Makes handles that are open independent of the store, for their name is about to go. */
-  async hydrate(inode: Inode): Promise<void> {
+  /** Runs `work`, which takes the (last) name away, with the inode's turn: handles that are open are independent of the store by then. */
+  async detached(inode: Inode, work: () => Promise<void>): Promise<void> {
+    inode.leaving = true;
+    try {
+      await this.#hydrate(inode);
+      await work();
+    } finally {
+      inode.leaving = false;
+    }
+  }
+
+  async #hydrate(inode: Inode): Promise<void> {
     if (inode.kind !== 'file' || inode.handles === 0 || inode.attributes.size > HYDRATE_LIMIT) return;
     const file = inode.staged ?? this.#copies.clean(inode);
     await file.ensureAll(NEVER);

@@ -96,9 +96,7 @@ export class Moves {
     const inode = nodes.use(source);
     const replaced = target === NONE ? undefined : nodes.use(target);
     try {
-      await this.#inTurns([inode, replaced], async () => {
-        if (replaced !== undefined && nodes.table.names(target).length === 1)
-          await this.#files.hydrate(replaced);
+      const move = async () => {
         nodes.touchChanged(inode);
         const changes = inode.attributesChanged;
         const info = await this.#bring(inode, from, to, replaced?.base(to.parent, to.name));
@@ -117,7 +115,12 @@ export class Moves {
         const [first] = nodes.table.names(source);
         if (first !== undefined) await nodes.relabel(inode, first);
         nodes.content.drop(nodes.mount, oldKey);
-      });
+      };
+      await this.#inTurns([inode, replaced], () =>
+        replaced !== undefined && nodes.table.names(target).length === 1
+          ? this.#files.detached(replaced, move)
+          : move(),
+      );
     } finally {
       if (replaced !== undefined) this.#commits.rest(replaced);
       this.#commits.rest(inode);
