@@ -63,6 +63,10 @@ export function unreachableVolume(context: VolumeContext, reach: () => Promise<V
       reply.attributes = placeholder;
       reply.attributesValid = 0;
     },
+    setxattr(call: Call, node: NodeId, name: string, value: Uint8Array, flags: number) {
+      // The value is a view of the request, which is gone when the store is reached.
+      return passing.setxattr(call, node, name, reached.volume ? value : value.slice(), flags);
+    },
     getxattr(call: Call, node: NodeId, name: string, reply: ExtendedAttributeReply) {
       if (reached.volume) return reached.volume.getxattr(call, node, name, reply);
       reply.fail(errno.ENODATA);
