@@ -1,4 +1,5 @@
 /** Two things at once on one file or directory, and stores that fail half-way: nothing is lost, and nobody hears of a success that was none. */
+import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { MirageError } from '../../src/errors/mirage-error.js';
 import { Bucket } from './bucket.js';
@@ -187,6 +188,26 @@ test('whoever opens a file while its name goes hears that it is gone, or can rea
       await tree.release(open);
     } else expect(await errorOf(opening)).toBe('ESTALE');
   }
+});
+
+test('what has happened is a success, also where the directory it was in cannot be kept', async () => {
+  bucket.put('d/f', 'text');
+  bucket.before = (operation) => {
+    if (operation === 'createDirectory') throw down();
+  };
+  await tree.unlink('d/f');
+  expect(bucket.keys()).toEqual([]);
+});
+
+test('the loser of a race hears of it also where its bytes cannot be set aside', async () => {
+  bucket.put('f', 'base');
+  writeFileSync(tree.conflicts, 'in the way');
+  const open = await tree.open('f', O_RDWR);
+  await tree.write(open, 0, 'ours');
+  bucket.put('f', 'theirs');
+  expect(await errorOf(tree.flush(open))).toBe('ESTALE');
+  await tree.release(open);
+  expect(await tree.readFile('f')).toBe('theirs');
 });
 
 test('a link that fails leaves nothing behind: a change elsewhere shows', async () => {

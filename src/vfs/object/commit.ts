@@ -168,7 +168,16 @@ export class Commits {
       };
       const stamp = new Date(nodes.now()).toISOString().replaceAll(':', '').replace('.', '');
       const file = `${stamp}-${randomUUID().slice(0, 8)}`;
-      kept = await keepConflict(record, staged, file, conflictDirectory, conflicts, nodes.context);
+      kept = await keepConflict(record, staged, file, conflictDirectory, conflicts, nodes.context).catch(
+        (error: unknown) => {
+          nodes.context.log.error('bytes that lost a race could not be kept as a conflict', {
+            key,
+            reason: String(error),
+            do: 'they stay in staging/ of the cache directory, and the next mount moves them to recovered/ there',
+          });
+          return '';
+        },
+      );
     }
     this.#unsaved.delete(inode);
     inode.lost = true;

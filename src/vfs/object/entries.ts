@@ -267,7 +267,10 @@ export class Entries {
     }
   }
 
-  /** A directory that exists only by what is in it would go with its last entry: it gets a marker of its own. */
+  /**
+   * A directory that exists only by what is in it would go with its last entry: it gets a marker of its own. What made it empty has
+   * happened, so that a failure is for the log.
+   */
   async keepDirectory(slot: Slot): Promise<void> {
     const nodes = this.#nodes;
     const { port, mount, table, metadata, location } = nodes;
@@ -282,6 +285,11 @@ export class Entries {
       const info = await this.#commits.makeMarker(key, nodes.stored(inode));
       inode.setBase(table.parent(slot), table.name(slot), info.validator);
       nodes.publish(inode, true);
+    } catch (error) {
+      nodes.context.log.error('an empty directory could not be kept in the store', {
+        key,
+        reason: String(error),
+      });
     } finally {
       this.#commits.rest(inode);
     }
