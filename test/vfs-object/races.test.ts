@@ -210,6 +210,21 @@ test('the loser of a race hears of it also where its bytes cannot be set aside',
   expect(await tree.readFile('f')).toBe('theirs');
 });
 
+test('a listing that is under way while its directory moves shows what is in it', async () => {
+  bucket.put('d/f', 'text');
+  const node = await tree.node('d');
+  const listing = hold((operation, key) => operation === 'list' && key === 'd');
+  const names = tree.list('d');
+  await listing.reached;
+  const moving = tree.rename('d', 'e');
+  await moving;
+  listing.open();
+  expect(await names).toEqual(['f']);
+  expect(await tree.exists('d')).toBe(false);
+  expect(await tree.list('e')).toEqual(['f']);
+  expect((await tree.fstat(node)).ino).toBe((await tree.stat('e')).ino);
+});
+
 test('a link that fails leaves nothing behind: a change elsewhere shows', async () => {
   bucket.put('f', 'old');
   await tree.stat('f');

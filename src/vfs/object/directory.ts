@@ -30,6 +30,8 @@ const FOREIGN_AFTER = 8;
 /** Nodes beyond which listings stop adding more: the kernel looks up what it needs. */
 const NODES_FROM_LISTINGS = 200_000;
 const ROWS_AT_ONCE = 256;
+/** Directories of which something is remembered beside their rows; of the oldest it is found out again. */
+const REMEMBERED = 10_000;
 /** Cookies 1 and 2 are `.` and `..`; a row's is its position + 2. */
 const DOTS = 2;
 
@@ -180,6 +182,7 @@ export class Directories {
     if (!without) this.#withoutAttributes.delete(directory);
     else if (info.kind === 'file') {
       this.#withoutAttributes.set(directory, (this.#withoutAttributes.get(directory) ?? 0) + 1);
+      forgetOldest(this.#withoutAttributes);
     }
     const record = recordOf(info, name, previous, asked);
     // A store that keeps no attributes will not have them the next time either.
@@ -263,6 +266,9 @@ export class Directories {
     });
     this.#listings.set(directory, listing);
     await listing;
+    const key = this.#nodes.directoryKeyIfAny(slot);
+    // It was moved meanwhile: what came is of its old key.
+    if (whole && key !== undefined && key !== directory) await this.#list(slot, whole);
   }
 
   async #pages(slot: Slot, directory: string, whole: boolean): Promise<void> {
@@ -270,16 +276,20 @@ export class Directories {
     const started = this.#nodes.now();
     const writer = metadata.startListing(location, directory, started);
     try {
+      const moved = () => this.#nodes.directoryKeyIfAny(slot) !== directory;
       let page = await port.list(mount, directory, undefined);
+      if (moved()) return writer.abandon();
       writer.page(this.#rows(page, directory, started));
       if (page.cursor !== undefined) this.#large.add(directory);
       else this.#large.delete(directory);
+      forgetOldest(this.#large);
       while (page.cursor !== undefined) {
         if (!whole) {
           writer.abandon();
           return;
         }
         page = await port.list(mount, directory, page.cursor);
+        if (moved()) return writer.abandon();
         writer.page(this.#rows(page, directory, started));
       }
       this.#keepOwn(slot);
@@ -344,7 +354,7 @@ export class Directories {
     if ((cookie === 0 || open?.ready !== true) && !this.isComplete(directory)) {
       return this.refresh(slot).then(() => {
         if (open !== undefined) open.ready = true;
-        this.#emit(slot, directory, cookie, sink);
+        this.#emit(slot, this.#nodes.directoryKeyIfAny(slot) ?? directory, cookie, sink);
       });
     }
     if (open !== undefined) open.ready = true;
@@ -406,3 +416,11 @@ export class Directories {
 
 /** A row of something made here that never reached the store, left over from a daemon that ended without warning. */
 const isUnknown = (record: EntryRecord): boolean => record.kind === 'file' && record.validator === undefined;
+
+function forgetOldest(remembered: Set<string> | Map<string, number>): void {
+  if (remembered.size <= REMEMBERED) return;
+  for (const oldest of remembered.keys()) {
+    remembered.delete(oldest);
+    return;
+  }
+}
