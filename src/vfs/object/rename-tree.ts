@@ -36,13 +36,18 @@ export class TreeMoves {
     this.#entries = entries;
   }
 
-  async rename(source: Slot, from: Name, target: Slot, to: Name): Promise<void> {
-    const nodes = this.#nodes;
-    const { port, mount } = nodes;
-    for (let slot = to.parent; slot !== ROOT_SLOT; slot = nodes.table.parent(slot)) {
+  /** A directory cannot move below itself, whatever is there: said before anything about the target. */
+  refuseIntoItself(source: Slot, to: Name): void {
+    const { table } = this.#nodes;
+    for (let slot = to.parent; slot !== ROOT_SLOT; slot = table.parent(slot)) {
       if (slot === source) throw new MirageError('a directory into itself', { errno: 'EINVAL' });
       if (slot === NONE) throw new MirageError('the directory was removed', { errno: 'ENOENT' });
     }
+  }
+
+  async rename(source: Slot, from: Name, target: Slot, to: Name): Promise<void> {
+    const nodes = this.#nodes;
+    const { port, mount } = nodes;
     if (!port.features(mount).copy || !port.features(mount).directories) {
       throw new MirageError('the store cannot copy', { errno: 'EXDEV' });
     }

@@ -57,6 +57,7 @@ export class Moves {
     if ((flags & RENAME_EXCHANGE) !== 0) return this.#exchange(from, source, to, target);
     if (source === target) return;
     const moves = nodes.table.type(source) === S_IFDIR;
+    if (moves) this.#trees.refuseIntoItself(source, to);
     if (target !== NONE) {
       const replaces = nodes.table.type(target) === S_IFDIR;
       if (moves && !replaces) throw refused(to.name, 'ENOTDIR');
