@@ -14,7 +14,14 @@ const tree = mkdtempSync(join(tmpdir(), 'mirage-asan-'));
 afterAll(() => rmSync(tree, { recursive: true }));
 
 function build(): void {
-  for (const name of ['package.json', 'jest.config.js', 'src', 'test/fuse', 'test/native']) {
+  for (const name of [
+    'package.json',
+    'jest.config.js',
+    'src',
+    'test/fast-check.ts',
+    'test/fuse',
+    'test/native',
+  ]) {
     mkdirSync(dirname(join(tree, name)), { recursive: true });
     cpSync(join(root, name), join(tree, name), { recursive: true });
   }
