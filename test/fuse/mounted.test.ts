@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { release } from 'node:os';
+import { createInterface } from 'node:readline';
 import { expect, test } from '@jest/globals';
 import { errno } from '../../src/errors/errno.js';
 import { everyOperation, python, run, Served, until } from './served.js';
@@ -95,7 +96,8 @@ sys.stdin.readline()
   const child = spawn('python3', ['-c', program, served.path('file')], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  const said = async () => String(await new Promise((resolve) => child.stdout.once('data', resolve))).trim();
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const said = async () => (await lines.next()).value;
   expect(await said()).toBe('open');
   const before = await served.ask<Record<string, number>>('counters');
   child.stdin.write('go\n');
