@@ -21,6 +21,7 @@ export const toMount = [{ name: 'fuse3', present: command('fusermount3') }];
 /** To run the tests: the programs that use the mount, and the servers behind it. */
 export const toTest = [
   { name: 'acl', present: command('setfacl') },
+  { name: 'apache2', present: command('apache2') },
   { name: 'attr', present: command('setfattr') },
   { name: 'ceph-common', present: command('ceph') },
   { name: 'ceph-mon', present: command('ceph-mon') },
@@ -28,6 +29,8 @@ export const toTest = [
   { name: 'curl', present: command('curl') },
   { name: 'git', present: command('git') },
   { name: 'libfuse2', present: library('libfuse.so.2') },
+  { name: 'nginx-extras', present: command('nginx') },
+  { name: 'openssh-server', present: command('sshd') },
   { name: 'radosgw', present: command('radosgw') },
   { name: 'rsync', present: command('rsync') },
   { name: 'sqlite3', present: command('sqlite3') },
