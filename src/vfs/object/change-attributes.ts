@@ -8,7 +8,8 @@ import type { Commits } from './commit.js';
 import type { Inode } from './inode.js';
 import type { Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
-import { clearPrivileges, type OpenFiles } from './open-files.js';
+import type { OpenFiles } from './open-files.js';
+import { clearPrivileges } from './writing.js';
 
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;

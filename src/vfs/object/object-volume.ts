@@ -31,9 +31,12 @@ import { NONE, type Slot } from './inode-table.js';
 import { Links } from './links.js';
 import { Nodes } from './nodes.js';
 import { OpenFiles } from './open-files.js';
+import { OpenHandles } from './open-handles.js';
 import type { ObjectVolumeParts } from './parts.js';
+import { Reading } from './reading.js';
 import { Moves } from './rename.js';
 import { TreeMoves } from './rename-tree.js';
+import { Writing } from './writing.js';
 
 const BLOCK = 4096;
 /** What a store without a limit shows, bytes: 1 PiB. */
@@ -47,6 +50,8 @@ export class ObjectVolume implements Volume {
   readonly #commits: Commits;
   readonly #copies: Copies;
   readonly #files: OpenFiles;
+  readonly #reading: Reading;
+  readonly #writing: Writing;
   readonly #entries: Entries;
   readonly #moves: Moves;
   readonly #links: Links;
@@ -58,7 +63,18 @@ export class ObjectVolume implements Volume {
     this.#directories = new Directories(nodes);
     this.#commits = new Commits(nodes);
     this.#copies = new Copies(nodes, this.#commits);
-    this.#files = new OpenFiles(nodes, this.#directories, this.#commits, this.#copies);
+    const handles = new OpenHandles();
+    this.#reading = new Reading(this.#copies, handles);
+    this.#writing = new Writing(nodes, this.#commits, this.#copies, handles);
+    this.#files = new OpenFiles(
+      nodes,
+      this.#directories,
+      this.#commits,
+      this.#copies,
+      handles,
+      this.#reading,
+      this.#writing,
+    );
     this.#entries = new Entries(nodes, this.#directories, this.#commits, this.#files);
     const trees = new TreeMoves(nodes, this.#commits, this.#entries);
     this.#moves = new Moves(
@@ -95,16 +111,16 @@ export class ObjectVolume implements Volume {
     size: number,
     reply: ReadReply,
   ): Answer<void> {
-    return this.#files.read(call, handle, offset, size, reply);
+    return this.#reading.read(call, handle, offset, size, reply);
   }
   write(call: Call, _node: NodeId, handle: Handle, offset: number, source: WriteSource): Answer<number> {
-    return this.#files.write(call, handle, offset, source);
+    return this.#writing.write(call, handle, offset, source);
   }
   flush(_call: Call, _node: NodeId, handle: Handle, _reply: Reply): Answer<void> {
-    return this.#files.flush(handle);
+    return this.#writing.flush(handle);
   }
   fsync(_call: Call, _node: NodeId, handle: Handle, _dataOnly: boolean): Promise<void> {
-    return this.#files.fsync(handle);
+    return this.#writing.fsync(handle);
   }
   release(_call: Call, _node: NodeId, handle: Handle): void {
     this.#files.release(handle);
@@ -116,7 +132,7 @@ export class ObjectVolume implements Volume {
     return this.#files.temporary(call, this.#slot(parent), mode, open);
   }
   lseek(_call: Call, _node: NodeId, handle: Handle, offset: number, whence: number): number {
-    return this.#files.lseek(handle, offset, whence);
+    return this.#reading.lseek(handle, offset, whence);
   }
   fallocate(
     call: Call,
@@ -126,7 +142,7 @@ export class ObjectVolume implements Volume {
     offset: number,
     length: number,
   ): Promise<void> {
-    return this.#files.allocate(call, handle, mode, offset, length);
+    return this.#writing.allocate(call, handle, mode, offset, length);
   }
   copyFileRange(
     call: Call,
@@ -134,7 +150,7 @@ export class ObjectVolume implements Volume {
     to: { node: NodeId; handle: Handle; offset: number },
     length: number,
   ): Promise<number> {
-    return this.#files.copyRange(call, from, to, length);
+    return this.#writing.copyRange(call, from, to, length);
   }
 
   opendir(_call: Call, _node: NodeId, reply: OpenReply): void {
