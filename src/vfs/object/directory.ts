@@ -7,49 +7,57 @@
  *   look-up or open of that single name, never for a whole directory; until then a file shows 0644, the daemon's owner and the
  *   time of the store. Where several objects in a row turned out to have none, the rest of the directory is taken for foreign too.
  */
-import type { ListPage, ObjectInfo } from '../../backends/contract.js';
+import type { ObjectInfo } from '../../backends/contract.js';
 import { errno } from '../../errors/errno.js';
-import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
-import { Attributes, S_IFDIR, S_IFMT } from '../attributes.js';
-import {
-  type Answer,
-  type AttributesReply,
-  type ByteString,
-  type DirectorySink,
+import type { EntryRecord } from '../../metadata/contract.js';
+import { Attributes } from '../attributes.js';
+import type {
+  Answer,
+  AttributesReply,
+  ByteString,
+  DirectorySink,
   EntryReply,
-  type Handle,
+  Handle,
 } from '../operations.js';
-import { modeOf } from './attributes-of.js';
+import { DirectoryReading } from './directory-reading.js';
 import { NONE, ROOT_SLOT, type Slot } from './inode-table.js';
-import { isSpelled, NAME_BYTES, nameOf, nameOfFileBesideDirectory } from './names.js';
+import { Listings } from './listings.js';
+import { isSpelled, NAME_BYTES } from './names.js';
 import type { Nodes } from './nodes.js';
-import { recordOf } from './records.js';
+import { isUnknown, recordOf } from './records.js';
+import { Remembered } from './remembered.js';
 
 /** Objects in a row without attributes of ours, after which a directory counts as foreign. */
 const FOREIGN_AFTER = 8;
-/** Nodes beyond which listings stop adding more: the kernel looks up what it needs. */
-const NODES_FROM_LISTINGS = 200_000;
-const ROWS_AT_ONCE = 256;
-/** Directories of which something is remembered beside their rows; of the oldest it is found out again. */
-const REMEMBERED = 10_000;
-/** Cookies 1 and 2 are `.` and `..`; a row's is its position + 2. */
-const DOTS = 2;
 
 export class Directories {
   readonly #nodes: Nodes;
-  readonly #handles = new Map<Handle, { ready: boolean }>();
-  #nextHandle: Handle = 1;
-  readonly #listings = new Map<string, Promise<void>>();
+  readonly #listings: Listings;
+  readonly #reading: DirectoryReading;
   readonly #lookups = new Map<string, Promise<void>>();
-  /** Directories of more than a page: not listed for a look-up. */
-  readonly #large = new Set<string>();
   /** How many objects in a row had no attributes of ours. */
-  readonly #withoutAttributes = new Map<string, number>();
+  readonly #withoutAttributes = new Remembered<number>();
   readonly #scratch = new Attributes();
-  readonly #entry = new EntryReply();
 
   constructor(nodes: Nodes) {
     this.#nodes = nodes;
+    this.#listings = new Listings(nodes);
+    this.#reading = new DirectoryReading(nodes, this.#listings);
+  }
+
+  // Listing.
+
+  isComplete(directory: string): boolean {
+    return this.#listings.isComplete(directory);
+  }
+  opendir(): Handle {
+    return this.#reading.opendir();
+  }
+  releasedir(handle: Handle): void {
+    this.#reading.releasedir(handle);
+  }
+  readdir(slot: Slot, handle: Handle, cookie: number, sink: DirectorySink): Answer<void> {
+    return this.#reading.readdir(slot, handle, cookie, sink);
   }
 
   // Look-up.
@@ -130,20 +138,24 @@ export class Directories {
     const { metadata, location } = this.#nodes;
     const completeAt = metadata.listing(location, directory).completeAt;
     if (isSpelled(name)) {
-      await this.refresh(parent);
+      await this.#listings.refresh(parent);
       if (metadata.entry(location, directory, name) === undefined) this.#nodes.putAbsent(parent, name);
       return;
     }
-    if (completeAt !== undefined && this.#nodes.validFor(completeAt) === 0 && !this.#large.has(directory)) {
-      await this.refresh(parent);
+    if (
+      completeAt !== undefined &&
+      this.#nodes.validFor(completeAt) === 0 &&
+      !this.#listings.isLarge(directory)
+    ) {
+      await this.#listings.refresh(parent);
       const record = metadata.entry(location, directory, name);
       if (record === undefined) {
         this.#nodes.putAbsent(parent, name);
         return;
       }
       if (!isUnknown(record) && !this.#lacksAttributes(directory, record)) return;
-    } else if (completeAt === undefined && !this.#large.has(directory)) {
-      this.#preload(parent);
+    } else if (completeAt === undefined && !this.#listings.isLarge(directory)) {
+      this.#listings.preload(parent);
     }
     await this.askStore(parent, name);
   }
@@ -182,7 +194,6 @@ export class Directories {
     if (!without) this.#withoutAttributes.delete(directory);
     else if (info.kind === 'file') {
       this.#withoutAttributes.set(directory, (this.#withoutAttributes.get(directory) ?? 0) + 1);
-      forgetOldest(this.#withoutAttributes);
     }
     const record = recordOf(info, name, previous, asked);
     // A store that keeps no attributes will not have them the next time either.
@@ -229,198 +240,5 @@ export class Directories {
     } finally {
       table.unpin(slot);
     }
-  }
-
-  // Listings.
-
-  isComplete(directory: string): boolean {
-    const { completeAt } = this.#nodes.metadata.listing(this.#nodes.location, directory);
-    return completeAt !== undefined && this.#nodes.validFor(completeAt) > 0;
-  }
-
-  /** Asks the store for the whole directory, once for all who want it. */
-  refresh(slot: Slot): Promise<void> {
-    return this.#list(slot, true);
-  }
-
-  /** The first page only; complete if that is all. Nobody waits for it, so nobody hears of its failure. */
-  #preload(slot: Slot): void {
-    this.#list(slot, false).catch((error: unknown) => {
-      this.#nodes.context.log.debug('listing ahead failed', { reason: String(error) });
-    });
-  }
-
-  async #list(slot: Slot, whole: boolean): Promise<void> {
-    const directory = this.#nodes.directoryKey(slot);
-    const running = this.#listings.get(directory);
-    if (running !== undefined) {
-      await running;
-      // It was for a page only, or began too long ago.
-      if (whole && !this.isComplete(directory)) await this.#list(slot, whole);
-      return;
-    }
-    this.#nodes.table.pin(slot);
-    const listing = this.#pages(slot, directory, whole).finally(() => {
-      this.#listings.delete(directory);
-      this.#nodes.table.unpin(slot);
-    });
-    this.#listings.set(directory, listing);
-    await listing;
-    const key = this.#nodes.directoryKeyIfAny(slot);
-    // It was moved meanwhile: what came is of its old key.
-    if (whole && key !== undefined && key !== directory) await this.#list(slot, whole);
-  }
-
-  async #pages(slot: Slot, directory: string, whole: boolean): Promise<void> {
-    const { metadata, location, port, mount } = this.#nodes;
-    const started = this.#nodes.now();
-    const writer = metadata.startListing(location, directory, started);
-    try {
-      const moved = () => this.#nodes.directoryKeyIfAny(slot) !== directory;
-      let page = await port.list(mount, directory, undefined);
-      if (moved()) return writer.abandon();
-      writer.page(this.#rows(page, directory, started));
-      if (page.cursor !== undefined) this.#large.add(directory);
-      else this.#large.delete(directory);
-      forgetOldest(this.#large);
-      while (page.cursor !== undefined) {
-        if (!whole) {
-          writer.abandon();
-          return;
-        }
-        page = await port.list(mount, directory, page.cursor);
-        if (moved()) return writer.abandon();
-        writer.page(this.#rows(page, directory, started));
-      }
-      this.#keepOwn(slot);
-      writer.complete();
-      this.#nodes.recount(directory);
-    } catch (error) {
-      writer.abandon();
-      throw error;
-    }
-  }
-
-  /** What is made here and not in the store yet must outlive a listing that does not have it. */
-  #keepOwn(slot: Slot): void {
-    for (const inode of this.#nodes.allInUse()) {
-      if (!inode.holdsTruth) continue;
-      if (this.#nodes.table.names(inode.slot).some(({ parent }) => parent === slot))
-        this.#nodes.publish(inode);
-    }
-  }
-
-  #rows(page: ListPage, directory: string, started: number): NewEntryRecord[] {
-    const { metadata, location, longNames } = this.#nodes;
-    const rows = new Map<ByteString, NewEntryRecord>();
-    for (const info of page.entries) {
-      if (info.key === directory) continue;
-      const component = info.key.slice(info.key.lastIndexOf('/') + 1);
-      const name = nameOf(component);
-      const previous = metadata.entry(location, directory, name);
-      const record = recordOf(info, name, previous, started);
-      longNames.remember(directory, name, component);
-      const twin = rows.get(name) ?? (previous?.seenAt === started ? previous : undefined);
-      if (twin === undefined || twin.kind === 'absent' || twin.kind === record.kind) {
-        rows.set(name, record);
-        continue;
-      }
-      // A file and a directory of one name: the directory keeps it.
-      const [file, folder] = record.kind === 'file' ? [record, twin] : [twin, record];
-      const other = nameOfFileBesideDirectory(component);
-      longNames.remember(directory, other, component);
-      rows.set(other, { ...file, name: other });
-      rows.set(name, { ...folder, name });
-    }
-    return [...rows.values()];
-  }
-
-  // Reading a directory.
-
-  opendir(): Handle {
-    const handle = this.#nextHandle++;
-    this.#handles.set(handle, { ready: false });
-    return handle;
-  }
-
-  releasedir(handle: Handle): void {
-    this.#handles.delete(handle);
-  }
-
-  readdir(slot: Slot, handle: Handle, cookie: number, sink: DirectorySink): Answer<void> {
-    const open = this.#handles.get(handle);
-    const directory = this.#nodes.directoryKeyIfAny(slot);
-    if (directory === undefined) return undefined;
-    if ((cookie === 0 || open?.ready !== true) && !this.isComplete(directory)) {
-      return this.refresh(slot).then(() => {
-        if (open !== undefined) open.ready = true;
-        this.#emit(slot, this.#nodes.directoryKeyIfAny(slot) ?? directory, cookie, sink);
-      });
-    }
-    if (open !== undefined) open.ready = true;
-    this.#emit(slot, directory, cookie, sink);
-    return undefined;
-  }
-
-  #emit(slot: Slot, directory: string, cookie: number, sink: DirectorySink): void {
-    const nodes = this.#nodes;
-    const { table, metadata, location } = nodes;
-    if (cookie < 1) {
-      if (!sink.fits(1)) return;
-      sink.addName('.', 1, table.ino(slot), S_IFDIR);
-    }
-    if (cookie < DOTS) {
-      if (!sink.fits(2)) return;
-      const parent = table.parent(slot);
-      sink.addName('..', DOTS, table.ino(parent === NONE ? slot : parent), S_IFDIR);
-    }
-    let after = Math.max(0, cookie - DOTS);
-    for (;;) {
-      const rows = metadata.entries(location, directory, after, ROWS_AT_ONCE);
-      for (const row of rows) {
-        if (!this.#emitRow(slot, row, sink)) return;
-        after = row.position;
-      }
-      if (rows.length < ROWS_AT_ONCE) return;
-    }
-  }
-
-  /** False: the reply is full. */
-  #emitRow(parent: Slot, row: EntryRecord, sink: DirectorySink): boolean {
-    const nodes = this.#nodes;
-    const known = nodes.table.child(parent, row.name);
-    const own = known !== NONE && nodes.inUse(known)?.holdsTruth === true;
-    if (isUnknown(row) && !own) return true;
-    if (!sink.fits(row.name.length)) return false;
-    const cookie = row.position + DOTS;
-    const kind = row.kind === 'directory' ? 'directory' : 'file';
-    if (!sink.wantsAttributes) {
-      const mode = modeOf(kind, row.attributes, nodes.context) & S_IFMT;
-      sink.addName(row.name, cookie, nodes.inodeNumber(parent, row), mode);
-      return true;
-    }
-    const entry = this.#entry;
-    if (known === NONE && nodes.table.size >= NODES_FROM_LISTINGS) {
-      entry.nodeId = 0;
-      this.#scratch.ino = nodes.inodeNumber(parent, row);
-      this.#scratch.mode = modeOf(kind, row.attributes, nodes.context);
-      entry.attributes = this.#scratch;
-    } else {
-      const slot = own ? known : nodes.enter(parent, row.name, row);
-      nodes.answer(slot, own ? nodes.fullyValid : nodes.validFor(row.seenAt), entry, this.#scratch);
-    }
-    sink.add(row.name, cookie, entry);
-    return true;
-  }
-}
-
-/** A row of something made here that never reached the store, left over from a daemon that ended without warning. */
-const isUnknown = (record: EntryRecord): boolean => record.kind === 'file' && record.validator === undefined;
-
-function forgetOldest(remembered: Set<string> | Map<string, number>): void {
-  if (remembered.size <= REMEMBERED) return;
-  for (const oldest of remembered.keys()) {
-    remembered.delete(oldest);
-    return;
   }
 }

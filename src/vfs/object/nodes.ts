@@ -1,16 +1,13 @@
-/** The tree as this mount knows it: nodes, their names and keys, and what is known of them. */
+/** The tree as this mount knows it: nodes, what is in use of them, and the way from rows to nodes and back. */
 import type { ObjectInfo, StoredAttributes, Validator } from '../../backends/contract.js';
-import type { CleanFile, ContentStore } from '../../content/contract.js';
+import type { CleanFile } from '../../content/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
-import type { EntryRecord, LocationId, MetadataStore, NewEntryRecord } from '../../metadata/contract.js';
-import type { MountIndex, StorePort } from '../../ports/store-port.js';
+import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
 import { Attributes, S_IFDIR, S_IFMT, S_ISGID } from '../attributes.js';
-import type { ByteString, Call, EntryAnswer, EntryReply, NodeId } from '../operations.js';
-import { rootOf, type VolumeContext } from '../volume.js';
+import type { ByteString, Call, EntryAnswer, EntryReply } from '../operations.js';
 import {
   copyAttributes,
   fillFrom,
-  inodeNumberOf,
   modeOf,
   newInodeNumber,
   storedOf,
@@ -20,142 +17,26 @@ import {
   versionHash,
 } from './attributes-of.js';
 import { Inode } from './inode.js';
-import { InodeTable, type Name, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
-import { componentOf, LongNames, NAME_BYTES, nameOf, nameOfFileBesideDirectory } from './names.js';
-import type { ObjectVolumeOptions, ObjectVolumeParts } from './parts.js';
-import { absentRecord, inodeNumberOfGroup, recordOf } from './records.js';
+import { type Name, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
+import { LinkGroups } from './link-groups.js';
+import { nameOf, nameOfFileBesideDirectory } from './names.js';
+import type { ObjectVolumeParts } from './parts.js';
+import { recordOf } from './records.js';
+import { Rows } from './rows.js';
 
-/** Where the root's own row is: no key has this directory. */
-const ABOVE_ROOT = '/';
-const ROOT_NAME = '.';
-const NANOSECONDS = 1e6;
-/** Directories whose link count is remembered, and entries above which it is not counted. */
-const COUNTED_DIRECTORIES = 10_000;
-const COUNTED_ROWS = 4096;
 /** Cached content up to this size, bytes, is copied when its object gets another key; a larger one is fetched again. */
 const RELABEL_LIMIT = 64 * 1024 * 1024;
 const NEVER = new AbortController().signal;
 
-export class Nodes {
-  readonly table: InodeTable;
-  readonly port: StorePort;
-  readonly mount: MountIndex;
-  readonly metadata: MetadataStore;
-  readonly content: ContentStore;
-  readonly context: VolumeContext;
-  readonly options: ObjectVolumeOptions;
-  readonly location: LocationId;
-  readonly longNames = new LongNames();
-
-  readonly #identity: string;
+export class Nodes extends Rows {
   readonly #inUse = new Map<Slot, Inode>();
-  readonly #directoryKeys = new Map<Slot, string>();
-  /** Link counts of directories that were asked for, by key. */
-  readonly #links = new Map<string, number>();
-  readonly #groupSlots = new Map<string, Slot>();
-  readonly #slotGroups = new Map<Slot, string>();
+  readonly #groups: LinkGroups;
 
   constructor(parts: ObjectVolumeParts) {
-    this.port = parts.port;
-    this.mount = parts.mount;
-    this.metadata = parts.metadata;
-    this.content = parts.content;
-    this.context = parts.context;
-    this.options = parts.options;
-    this.#identity = parts.identity;
-    this.location = parts.metadata.location(parts.identity);
+    const groups = new LinkGroups();
+    super(parts, (slot) => groups.leave(slot));
+    this.#groups = groups;
     parts.content.identify(parts.mount, parts.identity);
-    const root = rootOf(parts.context.index);
-    this.table = new InodeTable(root, inodeNumberOf(`${parts.identity}\0`), (slot) => this.#freed(slot));
-    this.#directoryKeys.set(ROOT_SLOT, '');
-    if (this.metadata.entry(this.location, ABOVE_ROOT, ROOT_NAME) === undefined) this.#makeRoot();
-  }
-
-  // Node ids and names.
-
-  /** ESTALE: the kernel holds a node that is gone here. */
-  slotOf(node: NodeId): Slot {
-    const slot = this.table.find(node);
-    if (slot === NONE) throw new MirageError(`no node ${node}`, { errno: 'ESTALE' });
-    return slot;
-  }
-
-  /** Key of a directory; ENOENT for one that was removed. */
-  directoryKey(slot: Slot): string {
-    const known = this.#directoryKeys.get(slot);
-    if (known !== undefined) return known;
-    const parent = this.table.parent(slot);
-    if (parent === NONE) throw new MirageError('the directory was removed', { errno: 'ENOENT' });
-    const key = this.keyOf(parent, this.table.name(slot));
-    this.#directoryKeys.set(slot, key);
-    return key;
-  }
-
-  /** The same, undefined for one that was removed. */
-  directoryKeyIfAny(slot: Slot): string | undefined {
-    return this.table.parent(slot) === NONE ? undefined : this.directoryKey(slot);
-  }
-
-  /** Key of a name in a directory. EINVAL: a spelling of ours that stands for nothing here. */
-  keyOf(parent: Slot, name: ByteString): string {
-    const directory = this.directoryKey(parent);
-    if (name.length > NAME_BYTES) throw new MirageError('the name is too long', { errno: 'ENAMETOOLONG' });
-    const component = componentOf(name) ?? this.longNames.component(directory, name);
-    if (component === undefined) {
-      throw new MirageError(`${name}: a name with %mirage- stands for a key that a listing has shown`, {
-        errno: 'EINVAL',
-        hint: 'list the directory first; such names cannot be made here',
-      });
-    }
-    return directory === '' ? component : `${directory}/${component}`;
-  }
-
-  /** Directory and name of the row that describes a node (its first name). */
-  record(slot: Slot): EntryRecord | undefined {
-    if (slot === ROOT_SLOT) return this.metadata.entry(this.location, ABOVE_ROOT, ROOT_NAME);
-    const parent = this.table.parent(slot);
-    return parent === NONE ? undefined : this.entry(parent, this.table.name(slot));
-  }
-
-  entry(parent: Slot, name: ByteString): EntryRecord | undefined {
-    return this.metadata.entry(this.location, this.directoryKey(parent), name);
-  }
-
-  put(parent: Slot, record: NewEntryRecord): void {
-    if (record.kind === 'directory') this.recount(this.directoryKey(parent));
-    this.metadata.put(this.location, this.directoryKey(parent), record);
-  }
-
-  /** The store has no such name, as of now. */
-  putAbsent(parent: Slot, name: ByteString): void {
-    if (this.entry(parent, name)?.kind === 'directory') this.recount(this.directoryKey(parent));
-    this.put(parent, absentRecord(name, this.now()));
-  }
-
-  /** What is known of a name is not so any more: the store is asked before anybody hears of it. */
-  expire(parent: Slot, name: ByteString): void {
-    const record = this.entry(parent, name);
-    if (record === undefined) return;
-    const { position: _, ...rest } = record;
-    this.put(parent, { ...rest, seenAt: 0 });
-    this.context.notifier.invalidateEntry(this.table.id(parent), name);
-  }
-
-  now(): number {
-    return this.context.clock.wall();
-  }
-
-  /** Nanoseconds that something seen at `seenAt` may still be believed; 0: ask again. */
-  validFor(seenAt: number): number {
-    const { ttl, freshness } = this.options;
-    if (freshness === 'offline') return ttl * NANOSECONDS;
-    const now = this.now();
-    // Seen in the future: the clock was set back, and nobody knows how long ago it was.
-    const left = seenAt > now ? 0 : seenAt + ttl - now;
-    return left > 0 ? Math.floor(left * NANOSECONDS) : 0;
-  }
-  get fullyValid(): number {
-    return this.options.ttl * NANOSECONDS;
   }
 
   // From what is known to nodes.
@@ -185,26 +66,20 @@ export class Nodes {
       }
     }
     const group = record.attributes?.linkGroup;
-    const linked = group === undefined ? undefined : this.#groupSlots.get(group);
+    const linked = group === undefined ? undefined : this.#groups.slotOf(group);
     if (linked !== undefined && this.table.type(linked) === (mode & S_IFMT)) {
       this.table.addName(linked, parent, name);
       this.#inUse.get(linked)?.setBase(parent, name, record.validator);
       return linked;
     }
-    const slot = this.table.add(parent, name, ino ?? this.#inodeNumber(parent, name, group), mode);
+    const slot = this.table.add(parent, name, ino ?? this.derivedInodeNumber(parent, name, group), mode);
     if (group !== undefined) this.joinGroup(slot, group);
     return slot;
   }
 
-  /** The row belongs to the same hard links as the node; a node alone may become one of them. */
-  #sameGroup(slot: Slot, record: EntryRecord | NewEntryRecord): boolean {
-    if (record.attributes === undefined) return true;
-    const group = record.attributes.linkGroup;
-    const own = this.#slotGroups.get(slot);
-    if (group === own) return true;
-    if (own !== undefined || group === undefined || this.#groupSlots.has(group)) return false;
-    this.joinGroup(slot, group);
-    return true;
+  /** The row belongs to the same hard links as the node. */
+  #sameGroup(slot: Slot, { attributes }: EntryRecord | NewEntryRecord): boolean {
+    return attributes === undefined || this.#groups.admits(slot, attributes.linkGroup);
   }
 
   /** Handles of another version are open on the node of this name. */
@@ -226,31 +101,12 @@ export class Nodes {
     if (inode !== undefined) inode.superseded = true;
     this.table.pin(slot);
     for (const { parent, name } of this.table.names(slot)) this.table.removeName(slot, parent, name);
-    this.#leaveGroup(slot);
+    this.#groups.leave(slot);
     this.table.unpin(slot);
   }
 
-  /** The inode number of a name that is shown without becoming a node. */
-  inodeNumber(parent: Slot, record: EntryRecord): number {
-    const slot = this.table.child(parent, record.name);
-    if (slot !== NONE) return this.table.ino(slot);
-    return record.ino ?? this.#inodeNumber(parent, record.name, record.attributes?.linkGroup);
-  }
-
-  #inodeNumber(parent: Slot, name: ByteString, group: string | undefined): number {
-    const own = group === undefined ? undefined : inodeNumberOfGroup(group);
-    return own ?? inodeNumberOf(`${this.#identity}\0${this.keyOf(parent, name)}`);
-  }
-
   joinGroup(slot: Slot, group: string): void {
-    this.#groupSlots.set(group, slot);
-    this.#slotGroups.set(slot, group);
-  }
-  #leaveGroup(slot: Slot): void {
-    const group = this.#slotGroups.get(slot);
-    if (group === undefined) return;
-    this.#slotGroups.delete(slot);
-    if (this.#groupSlots.get(group) === slot) this.#groupSlots.delete(group);
+    this.#groups.join(slot, group);
   }
 
   /** Fills what `stat` shows of a node. False: nothing is known (any more). */
@@ -258,46 +114,14 @@ export class Nodes {
     const inode = this.#inUse.get(slot);
     if (inode !== undefined) {
       copyAttributes(attributes, inode.attributes);
-      if (inode.kind === 'directory' && attributes.nlink > 0) attributes.nlink = this.#directoryLinks(slot);
+      if (inode.kind === 'directory' && attributes.nlink > 0) attributes.nlink = this.directoryLinks(slot);
       return true;
     }
     const record = this.record(slot);
     if (record === undefined || record.kind === 'absent') return false;
-    const links = record.kind === 'directory' ? this.#directoryLinks(slot) : this.linkCount(record);
+    const links = record.kind === 'directory' ? this.directoryLinks(slot) : this.linkCount(record);
     fillFrom(attributes, record, this.table.ino(slot), links, this.context);
     return true;
-  }
-
-  /** 2 and one for each directory in it; 1, which means unknown, where it was not listed or holds very much. */
-  #directoryLinks(slot: Slot): number {
-    if (this.table.parent(slot) === NONE) return 0;
-    const directory = this.directoryKey(slot);
-    const known = this.#links.get(directory);
-    if (known !== undefined) return known;
-    if (this.metadata.listing(this.location, directory).completeAt === undefined) return 1;
-    const rows = this.metadata.entries(this.location, directory, 0, COUNTED_ROWS);
-    const links =
-      rows.length === COUNTED_ROWS ? 1 : 2 + rows.filter(({ kind }) => kind === 'directory').length;
-    if (this.#links.size >= COUNTED_DIRECTORIES) this.#links.clear();
-    this.#links.set(directory, links);
-    return links;
-  }
-
-  /** A directory came, went, or was listed: what stat shows of it as a link count is to be counted again. */
-  recount(directory: string): void {
-    this.#links.delete(directory);
-  }
-
-  linkCount(record: EntryRecord | NewEntryRecord): number {
-    if (record.kind === 'directory') return 2;
-    const group = record.attributes?.linkGroup;
-    if (group === undefined) return 1;
-    const names = new Set<string>();
-    for (const { directory, name } of this.metadata.linkNames(this.location, group)) {
-      const row = this.metadata.entry(this.location, directory, name);
-      if (row?.kind === 'file' && row.attributes?.linkGroup === group) names.add(`${directory}/${name}`);
-    }
-    return Math.max(1, names.size);
   }
 
   /** Fills an entry and counts the lookup. */
@@ -361,7 +185,7 @@ export class Nodes {
 
   /** Names of a hard link that another host has removed or put something else under; the last one stays. */
   dropGoneNames(slot: Slot): void {
-    const group = this.#slotGroups.get(slot);
+    const group = this.#groups.groupOf(slot);
     for (const { parent, name } of this.table.names(slot)) {
       const row = this.entry(parent, name);
       const gone =
@@ -442,7 +266,7 @@ export class Nodes {
   publish(inode: Inode, seen = false): void {
     if (inode.superseded) return;
     if (inode.slot === ROOT_SLOT) {
-      this.metadata.put(this.location, ABOVE_ROOT, this.#recordOf(inode, ROOT_NAME, undefined, this.now()));
+      this.putRoot(this.#recordOf(inode, '', undefined, this.now()));
       return;
     }
     for (const { parent, name } of this.table.names(inode.slot)) {
@@ -526,19 +350,12 @@ export class Nodes {
       modifiedNanoseconds: at.nanoseconds,
       attributes: record.attributes && { ...record.attributes, modified: at, changed: at },
     };
-    if (slot === ROOT_SLOT) this.metadata.put(this.location, ABOVE_ROOT, touched);
+    if (slot === ROOT_SLOT) this.putRoot(touched);
     else this.put(this.table.parent(slot), touched);
   }
 
   touchChanged(inode: Inode): void {
     touchChanged(inode.attributes, timestamp(this.now()));
-  }
-
-  /** A directory got another key: every key below is computed anew. */
-  directoryMoved(): void {
-    this.#directoryKeys.clear();
-    this.#links.clear();
-    this.#directoryKeys.set(ROOT_SLOT, '');
   }
 
   /** Whether the kernel's pages are of the version that the node has now; remembers that version. */
@@ -553,26 +370,5 @@ export class Nodes {
   close(): void {
     for (const inode of this.#inUse.values()) inode.clean?.release();
     this.#inUse.clear();
-  }
-
-  #freed(slot: Slot): void {
-    this.#directoryKeys.delete(slot);
-    this.#leaveGroup(slot);
-  }
-
-  #makeRoot(): void {
-    const at = timestamp(this.now());
-    const { uid, gid } = this.context;
-    this.metadata.put(this.location, ABOVE_ROOT, {
-      name: ROOT_NAME,
-      kind: 'directory',
-      size: 0,
-      validator: undefined,
-      modifiedSeconds: at.seconds,
-      modifiedNanoseconds: at.nanoseconds,
-      attributes: { mode: S_IFDIR | 0o755, uid, gid, modified: at, changed: at, accessed: at },
-      ino: this.table.ino(ROOT_SLOT),
-      seenAt: this.now(),
-    });
   }
 }

@@ -63,6 +63,10 @@ const isSameObject = (before: EntryRecord, info: ObjectInfo): boolean =>
   before.validator === info.validator &&
   Math.abs(info.modified.seconds - before.modifiedSeconds) <= CLOCK_GRAIN;
 
+/** A row of something made here that never reached the store, left over from a daemon that ended without warning. */
+export const isUnknown = (record: EntryRecord): boolean =>
+  record.kind === 'file' && record.validator === undefined;
+
 /** A link group starts with its inode number, so that every host shows the same. */
 export const newLinkGroup = (ino: number): string =>
   `${ino.toString(16).padStart(13, '0')}-${newInodeNumber().toString(36)}`;
