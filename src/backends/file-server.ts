@@ -7,7 +7,11 @@ import type { Backend, Context } from './contract.js';
  * Paths are byte strings (one UTF-16 unit per byte, as the file system names things), relative to the root of the mount: `a/b`, no
  * slash in front or at the end, the root is ''. No operation follows a symlink in the last component, except `open`.
  * Every method throws MirageError with the errno of the server (`ENOENT`, `EEXIST`, `ENOTEMPTY`, `EACCES`, `ENOSPC`, …), `ENOTSUP`
- * for what the server has no request for, `EHOSTDOWN` or `ETIMEDOUT` when it cannot be reached within the deadline.
+ * for what the server has no request for, `EHOSTDOWN` or `ETIMEDOUT` when it cannot be reached within the deadline. Deadlines, and how
+ * many requests may be under way, are the driver's.
+ *
+ * Calls on one handle reach the server in the order they were made, and are not waited for in between: a `setAttributes`, `fstat`, `fsync` or
+ * `close` that follows a `write` sees what was written.
  *
  * A connection that was lost:
  * - what only asks (`lstat`, `list`, `readlink`, `statfs`) and what may be repeated (`setAttributes` by path, `open` without
@@ -44,7 +48,7 @@ export interface FileServer {
   fstat(handle: ServerHandle, context: Context): Promise<ServerAttributes>;
   /** ENOTSUP where the server has no such request. */
   fsync(handle: ServerHandle, context: Context): Promise<void>;
-  /** The handle is gone whatever the answer. What was asked of it before is carried out first. */
+  /** The handle is gone whatever the answer. */
   close(handle: ServerHandle, context: Context): Promise<void>;
   /** Copies inside the server; resolves with the bytes copied. ENOTSUP: the caller has to copy by itself. */
   copyRange(

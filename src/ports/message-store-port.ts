@@ -20,7 +20,7 @@ type FromStore =
   | readonly ['progress', id: number, arrivedTo: number];
 
 /** Gathers messages and posts them together at the end of the turn. */
-class Outbox<Message> {
+export class Outbox<Message> {
   readonly #channel: MessagePort;
   #messages: Message[] = [];
 

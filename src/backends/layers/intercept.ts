@@ -14,6 +14,7 @@ import {
   type RenameBackend,
   type UsageBackend,
 } from '../contract.js';
+import { type FileServerBackend, hasFileServer } from '../file-server.js';
 
 export type OperationName =
   | 'stat'
@@ -44,7 +45,8 @@ type Optional = DirectoryBackend &
   AttributeBackend &
   RenameBackend &
   UsageBackend &
-  HostTreeBackend;
+  HostTreeBackend &
+  FileServerBackend;
 
 /** Runs around a call; `proceed` makes it, as often as the interceptor likes. `key` is what it is about: the target of a copy. */
 export type Interceptor = <T>(
@@ -92,6 +94,8 @@ export function intercept(inner: Backend, around: Interceptor): Backend {
       usage: (context) => around('usage', '', context, (c) => inner.usage(c)),
     }),
     ...(hasHostTree(inner) && { openTree: () => inner.openTree() }),
+    // Its driver has its own deadlines and bounds: a file server is more than a store of objects.
+    ...(hasFileServer(inner) && { fileServer: inner.fileServer }),
     ...(inner.close && { close: inner.close.bind(inner) }),
   };
   return wrapped;
