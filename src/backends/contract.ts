@@ -50,12 +50,17 @@ export interface ObjectInfo {
   readonly size: number | undefined;
   /** When the store says that the object was written; second 0 for an implicit directory. */
   readonly modified: Timestamp;
-  /** undefined for an implicit directory: it has no object of its own. */
+  /**
+   * undefined for an implicit directory: it has no object of its own. For a file: a listing does not tell it, and `stat` does; a `stat` does not
+   * tell it either where only its content tells a version.
+   */
   readonly validator: Validator | undefined;
   /** Version id where the bucket has versions. */
   readonly version?: string;
   /** undefined: not known from this answer (a listing); `{}`: known to have none. */
   readonly attributes: StoredAttributes | undefined;
+  /** Of a read: the store gives this object from its start only, whatever range is asked for. It is best asked for once, as a whole. */
+  readonly sequential?: boolean;
 }
 
 export interface ListPage {
@@ -73,6 +78,8 @@ export interface ByteRange {
 
 /** Takes the bytes of a read in order. A chunk is the sink's once given; `write` resolves when more may come (back-pressure). */
 export interface ByteSink {
+  /** What the store says of the object before its first byte, where a store says it then; again when the read is tried again. */
+  begin?(info: ObjectInfo): void;
   write(chunk: Uint8Array): void | Promise<void>;
 }
 
@@ -93,6 +100,8 @@ export interface Context {
 
 /** What this store can do, as probed, not as hoped. */
 export interface Capabilities {
+  /** Nothing can ever be written: `write` and `remove` answer EROFS, and a mount that wants more than reading is refused. */
+  readonly readOnly?: boolean;
   /** Preconditions that the store truly honours, per operation. */
   readonly preconditions: {
     readonly writeAbsent: boolean;
