@@ -1,4 +1,5 @@
 import type { BackendType } from './backend-type.js';
+import { httpOptions } from './http/options.js';
 import { layered } from './layers/stack.js';
 import { localOptions } from './local/options.js';
 import { ramOptions } from './ram/options.js';
@@ -12,5 +13,10 @@ export const backendTypes: Readonly<Record<string, BackendType>> = {
     options: s3Options,
     placement: 'remote',
     load: async () => layered(await import('./s3/open.js')),
+  },
+  http: {
+    options: httpOptions,
+    placement: 'remote',
+    load: async () => layered(await import('./http/open.js')),
   },
 };
