@@ -24,6 +24,8 @@ export interface MountConfiguration {
   readonly mode: 'read' | 'write' | 'exec';
   readonly ttl: number;
   readonly freshness: 'ttl' | 'open' | 'offline' | 'now' | 'inotify';
+  /** POSIX ACLs of the files count. */
+  readonly acl: boolean;
   readonly writeBack: 'close';
   readonly conflicts: 'sidecar' | 'reject' | 'lastWriterWins';
   /** What the schema of the type returned; may hold secrets. */

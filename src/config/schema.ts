@@ -52,6 +52,10 @@ export const mountSchema = z.strictObject({
   mode: z.enum(['read', 'write', 'exec']).default('read').describe('exec: files may carry the x bit, too'),
   ttl: duration().optional(),
   freshness: z.enum(['ttl', 'open', 'offline', 'now', 'inotify']).optional(),
+  acl: z
+    .boolean()
+    .optional()
+    .describe('POSIX ACLs of host files count and can be set; left out: where other users may enter'),
   writeBack: z
     .enum(['close'])
     .default('close')
@@ -100,6 +104,7 @@ function mountVariants(name: string, type: MountType): JsonObject[] {
   );
   const commonProperties = {
     ...common.properties,
+    ...(type.placement === 'remote' && { acl: false }),
     type: { const: name },
     freshness: { enum: freshnessOf[type.placement] },
   };

@@ -60,7 +60,7 @@ export function validate(
     });
   }
   const checked = paths.map((path) =>
-    checkMount(path, (mounts as Plain)[path], globals?.ttl ?? 0, context, document, problems),
+    checkMount(path, (mounts as Plain)[path], globals, context, document, problems),
   );
   checkPaths(paths, place, problems);
   if (problems.length > 0 || globals === undefined || mountpoint === undefined) {
@@ -88,7 +88,7 @@ export function validate(
 function checkMount(
   name: string,
   value: unknown,
-  ttl: number,
+  inherited: { readonly ttl: number; readonly allowOther: boolean } | undefined,
   context: ValidationContext,
   document: ConfigurationDocument,
   problems: Problem[],
@@ -140,6 +140,14 @@ function checkMount(
       remedy: `write one of them, or leave the key out (${valid[0]})`,
     });
   }
+  if (commonResult?.acl !== undefined && type.placement === 'remote') {
+    problems.push({
+      place: document.place([...path, 'acl']),
+      what: `acl is not for a mount of type ${value.type}`,
+      why: 'only a tree of this host has POSIX ACLs',
+      remedy: 'leave the key out',
+    });
+  }
   if (commonResult === undefined || options === undefined) return undefined;
   // A key of the same name in both would be read by the wrong one.
   for (const key of ownKeys)
@@ -149,8 +157,9 @@ function checkMount(
     type: value.type,
     placement: type.placement,
     mode: commonResult.mode,
-    ttl: commonResult.ttl ?? ttl,
+    ttl: commonResult.ttl ?? inherited?.ttl ?? 0,
     freshness,
+    acl: type.placement === 'inline' && (commonResult.acl ?? inherited?.allowOther === true),
     writeBack: commonResult.writeBack,
     conflicts: commonResult.conflicts,
     options,

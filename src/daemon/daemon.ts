@@ -270,8 +270,8 @@ async function openParts(
         metadataFile: state.metadataFile,
         cache: configuration.cache,
         conflicts: state.conflicts,
-        mounts: [...mounts].map(([index, { path, mode, ttl, freshness, conflicts }]) => {
-          return { index, path, mode, ttl, freshness, conflicts, store: access.get(index) };
+        mounts: [...mounts].map(([index, { path, mode, ttl, freshness, acl, conflicts }]) => {
+          return { index, path, mode, ttl, freshness, acl, conflicts, store: access.get(index) };
         }),
       },
       host,

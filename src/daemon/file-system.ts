@@ -30,7 +30,10 @@ export interface FileSystemPlan {
   readonly mounts: readonly PlannedMount[];
 }
 
-export type PlannedMount = Pick<MountConfiguration, 'path' | 'mode' | 'ttl' | 'freshness' | 'conflicts'> & {
+export type PlannedMount = Pick<
+  MountConfiguration,
+  'path' | 'mode' | 'ttl' | 'freshness' | 'acl' | 'conflicts'
+> & {
   readonly index: number;
   /** undefined: not reachable yet. */
   readonly store: StoreAccess | undefined;
@@ -82,6 +85,7 @@ export async function mountFileSystem(
       source: 'mirage',
       allowOther: plan.allowOther,
       passthrough: plan.passthrough,
+      acl: plan.mounts.some(({ acl }) => acl),
       spinMicroseconds: SPIN_MICROSECONDS,
       log: environment.log,
     });
@@ -179,7 +183,8 @@ class Volumes {
     if (store.kind === 'tree') {
       const freshness = mount.freshness as 'now' | 'inotify' | 'ttl';
       // The daemon opened the tree and closes it.
-      return new HostVolume({ ...store, close() {} }, context, { freshness, ttl: mount.ttl });
+      const { acl, ttl } = mount;
+      return new HostVolume({ ...store, close() {} }, context, { freshness, ttl, acl });
     }
     const { port, log } = this.#environment;
     this.#caches ??= {

@@ -24,7 +24,7 @@ const CONGESTION_THRESHOLD = 3072;
 /**
  * What we ask for, where it is offered.
  * - DO_READDIRPLUS without the AUTO flag: that one stops it after the first buffer of `ls -l`.
- * - DONT_MASK, POSIX_ACL: the kernel enforces ACLs, and hands the umask over, as a default ACL takes its place.
+ * - DONT_MASK: the kernel hands the umask over, as a default ACL of the host takes its place.
  * - AUTO_INVAL_DATA rather than EXPLICIT_INVAL_DATA: pages follow the modification time, so that a change made outside of the mount shows.
  * - no POSIX_LOCKS, FLOCK_LOCKS: the kernel keeps locks by itself. No EXPORT_SUPPORT: `.` and `..` are not looked up.
  */
@@ -37,7 +37,6 @@ const WANTED =
   Init.DO_READDIRPLUS |
   Init.ASYNC_DIO |
   Init.PARALLEL_DIROPS |
-  Init.POSIX_ACL |
   Init.MAX_PAGES |
   Init.CACHE_SYMLINKS |
   Init.HANDLE_KILLPRIV_V2 |
@@ -45,13 +44,16 @@ const WANTED =
   Init.INIT_EXT;
 const WANTED2 = Init2.HAS_EXPIRE_ONLY | Init2.DIRECT_IO_ALLOW_MMAP | Init2.PASSTHROUGH | Init2.HAS_RESEND;
 
-/** What an INIT request leads to: undefined when its kernel is too old or of another kind. */
-export function negotiate(request: RequestArena): Negotiated | undefined {
+/**
+ * What an INIT request leads to: undefined when its kernel is too old or of another kind. `acl`: the kernel is to enforce POSIX ACLs, for
+ * which it asks for those of every file that is entered by more than its owner.
+ */
+export function negotiate(request: RequestArena, acl: boolean): Negotiated | undefined {
   const minor = Math.min(MINOR, request.u32(InitIn.minor));
   if (request.u32(InitIn.major) !== MAJOR || minor < OLDEST_MINOR) return undefined;
   const offered = request.u32(InitIn.flags);
   const extended = (offered & Init.INIT_EXT) !== 0 && request.argumentBytes >= 20;
-  const flags = (WANTED & offered) >>> 0;
+  const flags = ((WANTED | (acl ? Init.POSIX_ACL : 0)) & offered) >>> 0;
   const flags2 = extended ? (WANTED2 & request.u32(InitIn.flags2)) >>> 0 : 0;
   return { minor, flags, flags2, maxTransfer: (flags & Init.MAX_PAGES ? MAX_PAGES : OLD_MAX_PAGES) * PAGE };
 }

@@ -30,6 +30,14 @@ export function putOpenOut(
   words[at + 3] = backing;
 }
 
-/** Names of the extended attributes that hold POSIX ACLs. */
-export const isPosixAcl = (name: string): boolean =>
-  name === 'system.posix_acl_access' || name === 'system.posix_acl_default';
+/** A reply object, as new. */
+export function clearOpen(reply: OpenReply): OpenReply {
+  reply.errno = 0;
+  reply.handle = 0;
+  reply.keepCache = false;
+  reply.directIo = false;
+  reply.noFlush = false;
+  reply.cacheDirectory = false;
+  reply.passthroughFd = -1;
+  return reply;
+}

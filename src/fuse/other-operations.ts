@@ -1,49 +1,33 @@
 /** The operations that change names, attributes and space: decoded into plain arguments, answered when their result is there. */
 import { errno } from '../errors/errno.js';
-import { S_ISGID } from '../vfs/attributes.js';
-import { type Answer, AttributesReply, type CreateAnswer, type EntryAnswer } from '../vfs/operations.js';
-import { isPosixAcl, openFlags, putOpenOut } from './open-replies.js';
+import type { Answer, CreateAnswer, EntryAnswer } from '../vfs/operations.js';
+import { openFlags, putOpenOut } from './open-replies.js';
+import type { OperationContext, Operations } from './operation.js';
 import {
   ATTR_OUT_SIZE,
   ENTRY_OUT_SIZE,
   FSYNC_FDATASYNC,
-  Init,
   OPEN_KILL_SUIDGID,
   OPEN_OUT_SIZE,
   Opcode,
-  SETXATTR_ACL_KILL_SGID,
 } from './protocol.js';
 import { put64, putAttributesOut, putEntry, putUsage } from './records.js';
 import type { Request } from './request.js';
-import type { Operation, Session } from './session.js';
 import { readAttributeChange } from './setattr.js';
 
 /** fuse_statfs_out */
 const STATFS_OUT_SIZE = 80;
-const SETXATTR_IN_SIZE = 8;
-const SETXATTR_EXT_IN_SIZE = 16;
 /** The result of a COPY_FILE_RANGE has 32 bits. */
 const LONGEST_COPY = 0x7fff_f000;
 
-export function otherOperations(session: Session): Readonly<Record<number, Operation>> {
-  const { arena, fileSystem, writer } = session;
-
-  /** Answers now or when the promise settles. */
-  function answered<T>(
-    request: Request,
-    answer: Answer<T>,
-    encode: (value: T) => void,
-    undo?: (value: T) => Answer<void>,
-  ): void {
-    if (answer instanceof Promise) session.later(request, answer, encode, undo);
-    else encode(answer);
-  }
+export function otherOperations(context: OperationContext): Operations {
+  const { arena, fileSystem, writer } = context;
 
   const done = (request: Request, answer: Answer<void>): void =>
-    answered(request, answer, () => writer.empty(request));
+    context.answered(request, answer, () => writer.empty(request));
 
   const entry = (request: Request, answer: Answer<EntryAnswer>): void =>
-    answered(
+    context.answered(
       request,
       answer,
       (value) => {
@@ -55,11 +39,11 @@ export function otherOperations(session: Session): Readonly<Record<number, Opera
     );
 
   const created = (request: Request, answer: Answer<CreateAnswer>): void =>
-    answered(
+    context.answered(
       request,
       answer,
       ({ entry: made, open }) => {
-        const backing = session.backing.acquire(made.nodeId, open.handle, open.passthroughFd);
+        const backing = context.backing.acquire(made.nodeId, open.handle, open.passthroughFd);
         const at = writer.begin(request, ENTRY_OUT_SIZE + OPEN_OUT_SIZE);
         putEntry(writer.words, at, made);
         putOpenOut(writer.words, at + ENTRY_OUT_SIZE / 4, open.handle, openFlags(open, backing), backing);
@@ -85,7 +69,7 @@ export function otherOperations(session: Session): Readonly<Record<number, Opera
   }
 
   function setattr(request: Request): void {
-    answered(
+    context.answered(
       request,
       fileSystem.setattr(request, request.node, readAttributeChange(arena)),
       ({ attributes, attributesValid }) => {
@@ -98,7 +82,9 @@ export function otherOperations(session: Session): Readonly<Record<number, Opera
 
   function readlink(request: Request): void {
     request.interruptible = true;
-    answered(request, fileSystem.readlink(request, request.node), (target) => writer.text(request, target));
+    context.answered(request, fileSystem.readlink(request, request.node), (target) =>
+      writer.text(request, target),
+    );
   }
 
   function symlink(request: Request): void {
@@ -160,54 +146,9 @@ export function otherOperations(session: Session): Readonly<Record<number, Opera
     done(request, fileSystem.fsyncdir(request, request.node, arena.argument64(0), dataOnly));
   }
 
-  /** fuse_setxattr_in: size, flags; with SETXATTR_EXT setxattr_flags, padding too. */
-  function setxattr(request: Request): void {
-    const extended = ((session.negotiated?.flags ?? 0) & Init.SETXATTR_EXT) !== 0;
-    const name = arena.name(extended ? SETXATTR_EXT_IN_SIZE : SETXATTR_IN_SIZE);
-    const at = (extended ? SETXATTR_EXT_IN_SIZE : SETXATTR_IN_SIZE) + name.length + 1;
-    const value = arena.payload(at, arena.argument32(0));
-    if (value === undefined) {
-      writer.error(request, errno.EINVAL);
-      return;
-    }
-    const flags = arena.argument32(1);
-    const clear = extended && (arena.argument32(2) & SETXATTR_ACL_KILL_SGID) !== 0;
-    const set = fileSystem.setxattr(request, request.node, name, value, flags);
-    done(request, clear && isPosixAcl(name) ? clearSetGroupId(request, set) : set);
-  }
-
-  /** An access ACL that is set by somebody outside of the file's group ends its setgid bit. */
-  async function clearSetGroupId(request: Request, set: Answer<void>): Promise<void> {
-    await set;
-    const reply = new AttributesReply();
-    await fileSystem.getattr(request, request.node, undefined, reply);
-    const mode = reply.attributes?.mode ?? 0;
-    if (mode & S_ISGID) await fileSystem.setattr(request, request.node, { mode: mode & ~S_ISGID });
-  }
-
-  /** fuse_getxattr_in: size; 0 asks for the size of the list. */
-  function listxattr(request: Request): void {
-    const size = arena.argument32(0);
-    request.interruptible = true;
-    answered(request, fileSystem.listxattr(request, request.node), (names) => {
-      const list = names.map((name) => `${name}\0`).join('');
-      if (size === 0) {
-        const at = writer.begin(request, 8);
-        writer.words[at] = list.length;
-        writer.words[at + 1] = 0;
-        writer.send();
-      } else if (list.length > size) writer.error(request, errno.ERANGE);
-      else writer.text(request, list);
-    });
-  }
-
-  function removexattr(request: Request): void {
-    done(request, fileSystem.removexattr(request, request.node, arena.name(0)));
-  }
-
   function statfs(request: Request): void {
     request.interruptible = true;
-    answered(request, fileSystem.statfs(request, request.node), (usage) => {
+    context.answered(request, fileSystem.statfs(request, request.node), (usage) => {
       const at = writer.begin(request, STATFS_OUT_SIZE);
       putUsage(writer.words, at, usage);
       writer.send();
@@ -217,7 +158,7 @@ export function otherOperations(session: Session): Readonly<Record<number, Opera
   /** fuse_lseek_in: fh, offset, whence */
   function lseek(request: Request): void {
     request.interruptible = true;
-    answered(
+    context.answered(
       request,
       fileSystem.lseek(request, request.node, arena.argument64(0), arena.argument64(2), arena.argument32(4)),
       (found) => offset(request, found),
@@ -247,7 +188,7 @@ export function otherOperations(session: Session): Readonly<Record<number, Opera
     }
     const wide = request.opcode === Opcode.COPY_FILE_RANGE_64;
     const length = arena.argument64(10);
-    answered(
+    context.answered(
       request,
       fileSystem.copyFileRange(
         request,
@@ -275,9 +216,6 @@ export function otherOperations(session: Session): Readonly<Record<number, Opera
     [Opcode.TMPFILE]: create,
     [Opcode.FSYNC]: fsync,
     [Opcode.FSYNCDIR]: fsyncdir,
-    [Opcode.SETXATTR]: setxattr,
-    [Opcode.LISTXATTR]: listxattr,
-    [Opcode.REMOVEXATTR]: removexattr,
     [Opcode.STATFS]: statfs,
     [Opcode.LSEEK]: lseek,
     [Opcode.FALLOCATE]: fallocate,

@@ -13,6 +13,8 @@ export interface RawMountOptions extends KernelMountOptions {
   readonly spinMicroseconds: number;
   /** Whether the kernel may read and write host files by itself, where it can; true unless said otherwise. */
   readonly passthrough?: boolean;
+  /** Whether the kernel enforces POSIX ACLs; false unless said otherwise: no file has any then. */
+  readonly acl?: boolean;
   readonly log: Log;
 }
 
@@ -71,7 +73,7 @@ class RawBinding implements Binding {
     channel: FuseChannel,
     notifier: ChannelNotifier,
     fileSystem: FileSystem,
-    { mountpoint, passthrough, log }: RawMountOptions,
+    { mountpoint, passthrough = true, acl = false, log }: RawMountOptions,
   ) {
     this.#channel = channel;
     this.#notifier = notifier;
@@ -80,7 +82,7 @@ class RawBinding implements Binding {
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
-    this.#session = new Session(fileSystem, channel, SLOT_BYTES, notifier, log, passthrough);
+    this.#session = new Session(fileSystem, channel, SLOT_BYTES, notifier, log, { passthrough, acl });
     channel.start((count) => {
       if (count > 0) return this.#session.batch(count);
       this.#end(-count);

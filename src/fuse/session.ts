@@ -1,13 +1,16 @@
 import { errno } from '../errors/errno.js';
 import { errnoOf, MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
-import type { FuseChannel } from '../native/fuse-transport.js';
 import type { Answer, FileSystem, NodeId } from '../vfs/operations.js';
+import { attributeOperations } from './attribute-operations.js';
 import { BackingTable } from './backing-table.js';
+import { contentOperations } from './content-operations.js';
+import { directoryOperations } from './directory-operations.js';
 import { hotOperations } from './hot-operations.js';
 import { Interrupts } from './interrupts.js';
 import { type Negotiated, negotiate, putInitOut } from './negotiation.js';
 import type { ChannelNotifier } from './notifier.js';
+import type { Operation, OperationContext, Operations, SessionChannel } from './operation.js';
 import { otherOperations } from './other-operations.js';
 import { argumentSize, INIT_OUT_SIZE, InHeader, Init2, InitIn, Opcode, opcodeName } from './protocol.js';
 import { ReplyWriter } from './reply-writer.js';
@@ -15,11 +18,12 @@ import { Request } from './request.js';
 import { RequestArena } from './request-arena.js';
 import { ownsTask } from './tasks.js';
 
-/** Answers the request that the arena stands at. */
-export type Operation = (request: Request) => void;
-
-/** What a session needs of a channel; tests give it one without a kernel. */
-export type SessionChannel = Omit<FuseChannel, 'start' | 'stop' | 'close' | 'counters' | 'notify'>;
+export interface SessionOptions {
+  /** The kernel may read and write host files by itself, where it can. */
+  readonly passthrough: boolean;
+  /** The kernel enforces POSIX ACLs. */
+  readonly acl: boolean;
+}
 
 const HIGH = 0x1_0000_0000;
 
@@ -28,7 +32,7 @@ const HIGH = 0x1_0000_0000;
  * that returns a promise is detached with everything that belongs to it, and answered when that settles. Only this thread
  * answers, and each request is claimed once, so that an answer, an interrupt and the end of the mount cannot race.
  */
-export class Session {
+export class Session implements OperationContext {
   readonly fileSystem: FileSystem;
   readonly arena: RequestArena;
   readonly writer: ReplyWriter;
@@ -38,7 +42,7 @@ export class Session {
   /** Undefined until INIT. */
   negotiated: Negotiated | undefined;
   readonly #log: Log;
-  readonly #passthrough: boolean;
+  readonly #options: SessionOptions;
   readonly #notifier: ChannelNotifier;
   readonly #lengths: Int32Array;
   readonly #operations: (Operation | undefined)[] = [];
@@ -54,19 +58,22 @@ export class Session {
     slotBytes: number,
     notifier: ChannelNotifier,
     log: Log,
-    passthrough = true,
+    options: SessionOptions,
   ) {
     this.fileSystem = fileSystem;
     this.channel = channel;
     this.slotBytes = slotBytes;
     this.#notifier = notifier;
     this.#log = log;
-    this.#passthrough = passthrough;
+    this.#options = options;
     this.arena = new RequestArena(channel.requests, slotBytes);
     this.writer = new ReplyWriter(channel);
     this.backing = new BackingTable(channel, log);
     this.#lengths = new Int32Array(channel.lengths);
     this.#register(hotOperations(this));
+    this.#register(contentOperations(this));
+    this.#register(directoryOperations(this));
+    this.#register(attributeOperations(this));
     this.#register(otherOperations(this));
     this.#register({
       [Opcode.INIT]: (request) => this.#init(request),
@@ -108,10 +115,6 @@ export class Session {
     this.#interrupts.close();
   }
 
-  /**
-   * Answers when the promise settles. `answer` is called in a turn of its own; `undo` instead of it, when the kernel has been answered
-   * meanwhile, so that what the operation has given out is taken back.
-   */
   later<T>(
     request: Request,
     promise: Promise<T>,
@@ -138,6 +141,16 @@ export class Session {
     }
   }
 
+  answered<T>(
+    request: Request,
+    answer: Answer<T>,
+    encode: (value: T) => void,
+    undo?: (value: T) => Answer<void>,
+  ): void {
+    if (answer instanceof Promise) this.later(request, answer, encode, undo);
+    else encode(answer);
+  }
+
   /** Answers with the error number of whatever was thrown. */
   fail(request: Request, error: unknown): void {
     if (!MirageError.is(error) && !(error instanceof Error && error.name === 'AbortError')) {
@@ -147,7 +160,7 @@ export class Session {
     this.writer.error(request, errnoOf(error));
   }
 
-  #register(operations: Readonly<Record<number, Operation>>): void {
+  #register(operations: Operations): void {
     for (const [opcode, operation] of Object.entries(operations))
       this.#operations[Number(opcode)] = operation;
   }
@@ -208,7 +221,7 @@ export class Session {
   }
 
   #init(request: Request): void {
-    const agreed = negotiate(this.arena);
+    const agreed = negotiate(this.arena, this.#options.acl);
     if (agreed === undefined) {
       const version = `${this.arena.u32(InitIn.major)}.${this.arena.u32(InitIn.minor)}`;
       this.#log.error('the kernel speaks a version of FUSE that we do not know', { version });
@@ -217,7 +230,7 @@ export class Session {
     }
     this.negotiated = agreed;
     this.#notifier.expireOnly = (agreed.flags2 & Init2.HAS_EXPIRE_ONLY) !== 0;
-    if (this.#passthrough && agreed.flags2 & Init2.PASSTHROUGH) this.backing.enable();
+    if (this.#options.passthrough && agreed.flags2 & Init2.PASSTHROUGH) this.backing.enable();
     const at = this.writer.begin(request, INIT_OUT_SIZE);
     putInitOut(this.writer.words, at, agreed, this.arena.u32(InitIn.maxReadahead));
     this.writer.send();

@@ -64,7 +64,15 @@ test('a whole configuration: defaults filled in, sizes in bytes, times in millis
     binding: 'raw',
     secrets: [],
   });
-  const common = { mode: 'read', ttl: 300_000, freshness: 'now', writeBack: 'close', conflicts: 'sidecar' };
+  const common = {
+    mode: 'read',
+    ttl: 300_000,
+    freshness: 'now',
+    // As other users may enter.
+    acl: true,
+    writeBack: 'close',
+    conflicts: 'sidecar',
+  };
   expect(mounts).toEqual([
     {
       ...common,
@@ -74,6 +82,7 @@ test('a whole configuration: defaults filled in, sizes in bytes, times in millis
       mode: 'write',
       ttl: 500,
       freshness: 'open',
+      acl: false,
       conflicts: 'reject',
       options: { bucket: 'data', region: 'eu-central-1' },
     },
@@ -205,6 +214,12 @@ describe('what is wrong is said with file, line and the nearest valid key', () =
       5,
       'freshness: open is not for a mount of type ram',
       'write one of them, or leave the key out (now)',
+    ],
+    [
+      'mountpoint: /m\nmounts:\n  s:\n    type: s3\n    bucket: b\n    acl: true',
+      6,
+      'acl is not for a mount of type s3',
+      'leave the key out',
     ],
     [
       'mountpoint: /m\nmounts:\n  t:\n    type: ram\n    writeBack: async',

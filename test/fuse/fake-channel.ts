@@ -1,5 +1,5 @@
 import { readSync, writeSync } from 'node:fs';
-import type { SessionChannel } from '../../src/fuse/session.js';
+import type { SessionChannel } from '../../src/fuse/operation.js';
 
 const SLOTS = 4;
 /** Room for a WRITE of 64 KiB. */

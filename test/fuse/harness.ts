@@ -57,8 +57,9 @@ export class Harness {
   readonly notifier = new ChannelNotifier({ notify: (record) => this.notified.push(Buffer.from(record)) });
   readonly session: Session;
 
-  constructor(fileSystem: FileSystem) {
-    this.session = new Session(fileSystem, this.channel, SLOT_BYTES, this.notifier, silentLog);
+  constructor(fileSystem: FileSystem, { acl = true } = {}) {
+    const options = { passthrough: true, acl };
+    this.session = new Session(fileSystem, this.channel, SLOT_BYTES, this.notifier, silentLog, options);
     this.send(init());
     this.channel.sent.length = 0;
   }

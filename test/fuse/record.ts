@@ -56,6 +56,7 @@ const session = new Session(
   SLOT_BYTES,
   new ChannelNotifier(channel),
   silentLog,
+  { passthrough: true, acl: true },
 );
 const ended = new Promise<void>((resolve) => {
   channel.start((count) => {

@@ -267,6 +267,29 @@ test('values of extended attributes: their size, too small a buffer, and no ACL 
   expect(ask('system.other', 100)?.errno).toBe(errno.EOPNOTSUPP);
 });
 
+test('where ACLs are not enforced there are none, and the file system is not asked', async () => {
+  const asked: string[] = [];
+  const harness = new Harness(
+    partly({
+      getxattr: (_call, _node, name) => void asked.push(name),
+      setxattr: (_call, _node, name) => void asked.push(name),
+      removexattr: (_call, _node, name) => void asked.push(name),
+      listxattr: () => ['user.a', 'system.posix_acl_access', 'system.posix_acl_default'],
+    }),
+    { acl: false },
+  );
+  const errnoOf = (opcode: number, ...body: Uint8Array[]): number | undefined =>
+    harness.send(request(opcode, { body: join(...body) }))[0]?.errno;
+  for (const name of ['system.posix_acl_access', 'system.posix_acl_default']) {
+    expect(errnoOf(Opcode.GETXATTR, words(100, 0), text(name))).toBe(errno.EOPNOTSUPP);
+    expect(errnoOf(Opcode.SETXATTR, words(1, 0, 0, 0), text(name), Buffer.from('a'))).toBe(errno.EOPNOTSUPP);
+    expect(errnoOf(Opcode.REMOVEXATTR, text(name))).toBe(errno.EOPNOTSUPP);
+  }
+  expect(asked).toEqual([]);
+  const list = harness.send(request(Opcode.LISTXATTR, { body: words(100, 0) }))[0];
+  expect(list?.body.toString()).toBe('user.a\0');
+});
+
 test('an access ACL set from outside of the group ends the setgid bit', async () => {
   const attributes = new Attributes();
   attributes.mode = 0o102755;

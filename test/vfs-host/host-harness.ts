@@ -90,7 +90,7 @@ export class Host {
         log: quietLog,
         ...context,
       },
-      { freshness: 'now', ttl: 0, ...options },
+      { freshness: 'now', ttl: 0, acl: true, ...options },
     );
   }
 

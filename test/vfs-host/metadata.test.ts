@@ -109,6 +109,20 @@ describe('attributes of a host volume', () => {
     expect(execFileSync('getfacl', ['-c', at('file')], { encoding: 'utf8' })).not.toContain('1234');
   });
 
+  asRoot('a mount without ACLs shows none and takes none', async () => {
+    const plain = new Host(folder.root(), false, { acl: false });
+    host.file(ROOT, 'file', 'x');
+    execFileSync('setfacl', ['-m', 'u:1234:rw', at('file')]);
+    const node = plain.node('file');
+    expect(plain.volume.listxattr(daemon, node)).not.toContain('system.posix_acl_access');
+    expect(plain.xattr(node, 'system.posix_acl_access')).toBe('ENOTSUP');
+    const acl = 'system.posix_acl_access';
+    expect(outcome(() => plain.volume.setxattr(daemon, node, acl, Buffer.from('x'), 0))).toBe('ENOTSUP');
+    expect(outcome(() => plain.volume.removexattr(daemon, node, acl))).toBe('ENOTSUP');
+    expect(execFileSync('getfacl', ['-c', at('file')], { encoding: 'utf8' })).toContain('1234');
+    await plain.close();
+  });
+
   test('the figures are those of the file system below', () => {
     const usage = host.volume.statfs(daemon, ROOT);
     const expected = statfsSync(folder.path);

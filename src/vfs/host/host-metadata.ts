@@ -19,6 +19,9 @@ const UTIME_OMIT = 1073741822;
 /** XATTR_SIZE_MAX and XATTR_LIST_MAX of Linux. */
 const XATTR_BYTES = 65536;
 
+const isPosixAcl = (name: ByteString): boolean =>
+  name === 'system.posix_acl_access' || name === 'system.posix_acl_default';
+
 type Time = AttributeChange['accessed'];
 
 const secondsOf = (time: Time): number => (typeof time === 'object' ? time.seconds : 0);
@@ -33,6 +36,7 @@ export class HostMetadata {
   constructor(
     private readonly nodes: HostNodes,
     private readonly files: HostFiles,
+    private readonly acl: boolean,
   ) {}
 
   getattr(node: NodeId, reply: AttributesReply): void {
@@ -101,6 +105,10 @@ export class HostMetadata {
    */
   getxattr(node: NodeId, name: ByteString, reply: ExtendedAttributeReply): void {
     const { nodes, value } = this;
+    if (this.isHidden(name)) {
+      reply.fail(errno.EOPNOTSUPP);
+      return;
+    }
     const slot = nodes.slotOf(node);
     const fd = slot < 0 ? -errno.ESTALE : nodes.descriptors.of(slot);
     const length = fd < 0 ? fd : nodes.native.getxattr(fd, name, value);
@@ -111,6 +119,7 @@ export class HostMetadata {
 
   setxattr(node: NodeId, name: ByteString, value: Uint8Array, flags: number): void {
     const { nodes } = this;
+    if (this.isHidden(name)) throw MirageError.system('setxattr', errno.EOPNOTSUPP);
     check('setxattr', nodes.native.setxattr(nodes.descriptor(nodes.slot(node)), name, value, flags));
   }
 
@@ -119,11 +128,12 @@ export class HostMetadata {
     const length = check('listxattr', nodes.native.listxattr(nodes.descriptor(nodes.slot(node)), value));
     const names = Buffer.from(value.buffer, 0, length).toString('latin1').split('\0');
     names.pop();
-    return names;
+    return this.acl ? names : names.filter((name) => !isPosixAcl(name));
   }
 
   removexattr(node: NodeId, name: ByteString): void {
     const { nodes } = this;
+    if (this.isHidden(name)) throw MirageError.system('removexattr', errno.EOPNOTSUPP);
     check('removexattr', nodes.native.removexattr(nodes.descriptor(nodes.slot(node)), name));
   }
 
@@ -133,6 +143,11 @@ export class HostMetadata {
     const [blockSize, blocks, blocksFree, blocksAvailable, files, filesFree, nameLength] =
       figures as unknown as [number, number, number, number, number, number, number];
     return { blockSize, blocks, blocksFree, blocksAvailable, files, filesFree, nameLength };
+  }
+
+  /** An ACL that nobody enforces is none. */
+  private isHidden(name: ByteString): boolean {
+    return !this.acl && isPosixAcl(name);
   }
 
   private clearPrivileges(fd: number): number {

@@ -38,6 +38,8 @@ export interface HostVolumeOptions {
    * so long). An exclusive tree has none, and is remembered for long whatever is said here.
    */
   readonly freshness: 'now' | 'inotify' | 'ttl';
+  /** POSIX ACLs of the files are shown and can be set; else there are none. */
+  readonly acl: boolean;
   /** Milliseconds, for `ttl`. */
   readonly ttl: number;
   /** O_PATH descriptors to keep; by default a share of what the process may open. */
@@ -97,7 +99,7 @@ export class HostVolume implements Volume {
     this.nodes = nodes;
     this.files = files;
     this.names = new HostNames(nodes, files);
-    this.metadata = new HostMetadata(nodes, files);
+    this.metadata = new HostMetadata(nodes, files, options.acl);
     this.directories = new HostDirectories(nodes, exclusive, wallClock);
   }
 
