@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { Capabilities } from '../backends/contract.js';
+import type { Capabilities, ObjectInfo } from '../backends/contract.js';
 import { fromPlainError, MirageError, type PlainError, toPlainError } from '../errors/mirage-error.js';
 import type { FetchRequest, MountIndex, StoreFeatures, StorePort } from './store-port.js';
 
@@ -11,12 +11,13 @@ import type { FetchRequest, MountIndex, StoreFeatures, StorePort } from './store
 /** The operations that cross, all with a mount as their first argument. */
 type Operation = Exclude<keyof StorePort, 'capabilities' | 'features'>;
 
-/** [operation, id, arguments after which a signal may stand]. `onProgress` of a fetch does not cross: reports carry the id. */
+/** [operation, id, arguments after which a signal may stand]. The callbacks of a fetch do not cross: reports carry the id. */
 type Call = readonly ['call', id: number, operation: Operation, parameters: readonly unknown[]];
 type ToStore = Call | readonly ['abort', id: number];
 type FromStore =
   | readonly ['result', id: number, value: unknown]
   | readonly ['error', id: number, error: PlainError]
+  | readonly ['begin', id: number, info: ObjectInfo]
   | readonly ['progress', id: number, arrivedTo: number];
 
 /** Gathers messages and posts them together at the end of the turn. */
@@ -48,9 +49,10 @@ export function serveStorePort(channel: MessagePort, store: StorePort): { close(
     const controller = new AbortController();
     running.set(id, controller);
     try {
-      const value = await perform(store, operation, parameters, controller.signal, (arrivedTo) =>
-        outbox.push(['progress', id, arrivedTo]),
-      );
+      const value = await perform(store, operation, parameters, controller.signal, {
+        onBegin: (info) => outbox.push(['begin', id, info]),
+        onProgress: (arrivedTo) => outbox.push(['progress', id, arrivedTo]),
+      });
       outbox.push(['result', id, value]);
     } catch (error) {
       outbox.push(['error', id, toPlainError(error)]);
@@ -82,20 +84,22 @@ async function perform(
   operation: Operation,
   parameters: readonly unknown[],
   signal: AbortSignal,
-  onProgress: (arrivedTo: number) => void,
+  reports: Reports,
 ): Promise<unknown> {
   if (operation === 'fetch') {
     const [mount, request] = parameters as [MountIndex, FetchRequest];
-    return store.fetch(mount, { ...request, onProgress }, signal);
+    return store.fetch(mount, { ...request, ...reports }, signal);
   }
   const method = store[operation] as (...parameters: unknown[]) => Promise<unknown>;
   return method.call(store, ...parameters, signal);
 }
 
+type Reports = Pick<FetchRequest, 'onBegin' | 'onProgress'>;
+
 interface Pending {
   resolve(value: unknown): void;
   reject(error: MirageError): void;
-  readonly onProgress: ((arrivedTo: number) => void) | undefined;
+  readonly reports: Reports | undefined;
   readonly signal: AbortSignal | undefined;
   readonly abort: () => void;
 }
@@ -118,7 +122,7 @@ export function connectStorePort(
     operation: Operation,
     parameters: readonly unknown[],
     signal?: AbortSignal,
-    onProgress?: (arrivedTo: number) => void,
+    reports?: Reports,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       if (closed !== undefined) return reject(closed);
@@ -126,7 +130,7 @@ export function connectStorePort(
       const id = nextId++;
       const abort = () => outbox.push(['abort', id]);
       signal?.addEventListener('abort', abort, { once: true });
-      pending.set(id, { resolve: resolve as (value: unknown) => void, reject, onProgress, signal, abort });
+      pending.set(id, { resolve: resolve as (value: unknown) => void, reject, reports, signal, abort });
       outbox.push(['call', id, operation, parameters]);
     });
   }
@@ -149,7 +153,8 @@ export function connectStorePort(
       const [kind, id] = message;
       if (kind === 'result') settle(id)?.resolve(message[2]);
       else if (kind === 'error') settle(id)?.reject(fromPlainError(message[2]));
-      else pending.get(id)?.onProgress?.(message[2]);
+      else if (kind === 'begin') pending.get(id)?.reports?.onBegin?.(message[2]);
+      else pending.get(id)?.reports?.onProgress?.(message[2]);
     }
   });
   channel.on('close', () => end(new MirageError('the I/O side has ended', { errno: 'EIO' })));
@@ -164,7 +169,11 @@ export function connectStorePort(
     features: (mount) => mountAt(mount).features,
     stat: (mount, key, signal) => call('stat', [mount, key], signal),
     list: (mount, prefix, cursor, signal) => call('list', [mount, prefix, cursor], signal),
-    fetch: (mount, { onProgress, ...request }, signal) => call('fetch', [mount, request], signal, onProgress),
+    fetch: (mount, { onBegin, onProgress, ...request }, signal) =>
+      call('fetch', [mount, request], signal, {
+        ...(onBegin !== undefined && { onBegin }),
+        ...(onProgress !== undefined && { onProgress }),
+      }),
     commit: (mount, request, signal) => call('commit', [mount, request], signal),
     remove: (mount, key, precondition) => call('remove', [mount, key, precondition]),
     createDirectory: (mount, key, attributes) => call('createDirectory', [mount, key, attributes]),

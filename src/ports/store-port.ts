@@ -28,11 +28,8 @@ export interface StorePort {
     cursor: string | undefined,
     signal?: AbortSignal,
   ): Promise<ListPage>;
-  /**
-   * Writes `range` of the object into `fd` at the same offsets. `onProgress` says up to which offset the bytes have arrived
-   * (they arrive in order within one call). With `match`, ESTALE when the object is another version by now.
-   */
-  fetch(mount: MountIndex, request: FetchRequest, signal?: AbortSignal): Promise<ObjectInfo>;
+  /** Writes `range` of the object into `fd`. With `match`, ESTALE when the object is another version by now. */
+  fetch(mount: MountIndex, request: FetchRequest, signal?: AbortSignal): Promise<Fetched>;
   /** Puts the first `size` bytes of `fd` as the object. The file must not change until this settles. */
   commit(mount: MountIndex, request: CommitRequest, signal?: AbortSignal): Promise<ObjectInfo>;
   remove(mount: MountIndex, key: string, precondition: Precondition): Promise<void>;
@@ -64,8 +61,21 @@ export interface FetchRequest {
   readonly key: string;
   readonly range: ByteRange;
   readonly fd: number;
+  /** Where in `fd` the first byte of the range goes; at its own offset where not given. */
+  readonly position?: number;
   readonly match?: Validator;
+  /** Bytes of a block to take a checksum of. */
+  readonly checksumBlock?: number;
+  /** The store has said which version it sends; before any progress, and not from every store. */
+  readonly onBegin?: (info: ObjectInfo) => void;
+  /** Up to which offset of the object the bytes are in the file: they arrive in order. */
   readonly onProgress?: (arrivedTo: number) => void;
+}
+
+/** The version that the bytes came from. */
+export interface Fetched extends ObjectInfo {
+  /** CRC-32 (zlib) of each block from the start of the range on, the last one shorter; where they were asked for. */
+  readonly checksums?: readonly number[];
 }
 
 export interface CommitRequest {

@@ -1,5 +1,6 @@
-import { writev, writevSync } from 'node:fs';
-import type { ByteRange, ByteSink } from '../backends/contract.js';
+import { writeSync, writev } from 'node:fs';
+import { crc32 } from 'node:zlib';
+import type { ByteSink, ObjectInfo } from '../backends/contract.js';
 import { MirageError } from '../errors/mirage-error.js';
 
 /** Bytes that may wait for the disk before the sender has to pause. */
@@ -7,30 +8,54 @@ const HIGH_WATER = 1 << 20;
 /** A transfer of up to so many bytes is written at once: the trip to another thread and back would take longer. */
 const AT_ONCE = 128 * 1024;
 
+export interface FileSinkOptions {
+  /** Called after each write with how many bytes are in the file by now. */
+  readonly onWritten: (bytes: number) => void;
+  readonly onBegin?: (info: ObjectInfo) => void;
+  /** Bytes of a block to take a checksum of. */
+  readonly checksumBlock?: number;
+}
+
 /**
- * Writes what arrives into a descriptor at growing offsets. One write is under way at a time, and it takes all that has gathered meanwhile,
+ * Writes what arrives into a descriptor from a position on. One write is under way at a time, and it takes all that has gathered meanwhile,
  * so a fast sender costs few system calls and a slow one no delay.
  */
 export class FileSink implements ByteSink {
   readonly #fd: number;
+  readonly #start: number;
   readonly #atOnce: boolean;
-  readonly #onWritten: (writtenTo: number) => void;
+  readonly #options: FileSinkOptions;
+  readonly #checksums: BlockChecksums | undefined;
   #position: number;
   #gathered: Uint8Array[] = [];
   #gatheredBytes = 0;
   #writing: Promise<void> | undefined;
   #failure: MirageError | undefined;
 
-  /** `onWritten` is called after each write with the offset up to which the bytes are in the file. */
-  constructor(fd: number, range: ByteRange, onWritten: (writtenTo: number) => void) {
+  /** `length`: bytes to come at most. */
+  constructor(fd: number, position: number, length: number, options: FileSinkOptions) {
     this.#fd = fd;
-    this.#position = range.offset;
-    this.#atOnce = range.length <= AT_ONCE;
-    this.#onWritten = onWritten;
+    this.#start = position;
+    this.#position = position;
+    this.#atOnce = length <= AT_ONCE;
+    this.#options = options;
+    const { checksumBlock } = options;
+    this.#checksums = checksumBlock === undefined ? undefined : new BlockChecksums(checksumBlock);
+  }
+
+  /** Of the bytes that were given so far: CRC-32 of each block. */
+  checksums(): readonly number[] {
+    return this.#checksums?.all() ?? [];
+  }
+
+  begin(info: ObjectInfo): void {
+    this.#options.onBegin?.(info);
   }
 
   write(chunk: Uint8Array): void | Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
+    this.#checksums?.add(chunk);
+    if (this.#atOnce) return this.#writeNow(chunk);
     this.#gathered.push(chunk);
     this.#gatheredBytes += chunk.length;
     this.#writing ??= this.#drain();
@@ -50,39 +75,87 @@ export class FileSink implements ByteSink {
         this.#gathered = [];
         this.#gatheredBytes = 0;
         await this.#writeAll(chunks);
-        this.#onWritten(this.#position);
+        this.#options.onWritten(this.#position - this.#start);
       }
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      this.#failure = new MirageError('the cache file could not be written', {
-        errno: code === 'ENOSPC' || code === 'EDQUOT' ? code : 'EIO',
-        cause: error,
-        ...(code === 'ENOSPC' && { hint: 'free space on the disk of the cache directory' }),
-      });
+      this.#failure = unwritable(error);
     } finally {
       this.#writing = undefined;
     }
   }
 
+  #writeNow(chunk: Uint8Array): void {
+    try {
+      for (let done = 0; done < chunk.length; ) {
+        done += writeSync(this.#fd, chunk, done, chunk.length - done, this.#position + done);
+      }
+    } catch (error) {
+      this.#failure = unwritable(error);
+      throw this.#failure;
+    }
+    this.#position += chunk.length;
+    this.#options.onWritten(this.#position - this.#start);
+  }
+
   async #writeAll(chunks: Uint8Array[]): Promise<void> {
     let rest = chunks;
-    while (rest.length > 0) {
-      let written = this.#atOnce
-        ? writevSync(this.#fd, rest, this.#position)
-        : await writevLater(this.#fd, rest, this.#position);
-      this.#position += written;
-      const next: Uint8Array[] = [];
-      for (const chunk of rest) {
-        if (written >= chunk.length) {
-          written -= chunk.length;
-        } else {
-          next.push(chunk.subarray(written));
-          written = 0;
-        }
-      }
-      rest = next;
+    while (rest.length > 0) rest = this.#after(rest, await writevLater(this.#fd, rest, this.#position));
+  }
+
+  /** What is left of the chunks after the first `written` bytes of them. */
+  #after(chunks: Uint8Array[], written: number): Uint8Array[] {
+    this.#position += written;
+    let skip = written;
+    let whole = 0;
+    while (whole < chunks.length && skip >= (chunks[whole] as Uint8Array).length) {
+      skip -= (chunks[whole++] as Uint8Array).length;
+    }
+    const rest = chunks.slice(whole);
+    if (skip > 0) rest[0] = (rest[0] as Uint8Array).subarray(skip);
+    return rest;
+  }
+}
+
+/** CRC-32 of every block of a stream, taken as it passes. */
+class BlockChecksums {
+  readonly #block: number;
+  readonly #done: number[] = [];
+  #current = 0;
+  /** Bytes in the current block. */
+  #filled = 0;
+
+  constructor(block: number) {
+    this.#block = block;
+  }
+
+  add(chunk: Uint8Array): void {
+    for (let at = 0; at < chunk.length; ) {
+      const length = Math.min(chunk.length - at, this.#block - this.#filled);
+      this.#current = crc32(chunk.subarray(at, at + length), this.#current);
+      at += length;
+      this.#filled += length;
+      if (this.#filled === this.#block) this.#finish();
     }
   }
+
+  all(): readonly number[] {
+    return this.#filled === 0 ? this.#done : [...this.#done, this.#current];
+  }
+
+  #finish(): void {
+    this.#done.push(this.#current);
+    this.#current = 0;
+    this.#filled = 0;
+  }
+}
+
+function unwritable(cause: unknown): MirageError {
+  const { code } = cause as NodeJS.ErrnoException;
+  return new MirageError('the cache file could not be written', {
+    errno: code === 'ENOSPC' || code === 'EDQUOT' ? code : 'EIO',
+    cause,
+    ...(code === 'ENOSPC' && { hint: 'free space on the disk of the cache directory' }),
+  });
 }
 
 function writevLater(fd: number, chunks: Uint8Array[], position: number): Promise<number> {

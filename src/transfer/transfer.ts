@@ -17,6 +17,7 @@ import type { Log } from '../log/log.js';
 import type {
   CommitRequest,
   CopyRequest,
+  Fetched,
   FetchRequest,
   MountIndex,
   StoreFeatures,
@@ -25,8 +26,9 @@ import type {
 import { FileSink } from './file-sink.js';
 import { fileSource } from './file-source.js';
 
-/** Bytes between two reports of progress. */
+/** Bytes between two reports of progress. The first one comes sooner: it is what a reader waits for. */
 const PROGRESS = 256 * 1024;
+const FIRST_PROGRESS = 64 * 1024;
 
 /**
  * The store port over backends: what the file-system side asks, carried out on the I/O side. Content moves between backend and descriptor,
@@ -65,22 +67,30 @@ export class Transfer implements StorePort {
     );
   }
 
-  fetch(mount: MountIndex, request: FetchRequest, signal?: AbortSignal): Promise<ObjectInfo> {
-    const { key, range, fd, match, onProgress } = request;
+  fetch(mount: MountIndex, request: FetchRequest, signal?: AbortSignal): Promise<Fetched> {
+    const { key, range, fd, position = range.offset, match, checksumBlock, onBegin, onProgress } = request;
     return this.#run('fetch', mount, key, signal, async (backend, context) => {
-      let reported = range.offset;
-      let arrived = range.offset;
-      const sink = new FileSink(fd, range, (writtenTo) => {
-        arrived = writtenTo;
-        if (arrived - reported < PROGRESS) return;
-        reported = arrived;
-        onProgress?.(arrived);
+      let next = Math.min(FIRST_PROGRESS, range.length);
+      let arrived = 0;
+      const sink = new FileSink(fd, position, range.length, {
+        ...(checksumBlock !== undefined && { checksumBlock }),
+        ...(onBegin !== undefined && { onBegin }),
+        onWritten: (bytes) => {
+          arrived = bytes;
+          // The answer of the call says that all is here.
+          if (bytes < next || bytes === range.length) return;
+          next = bytes + PROGRESS;
+          onProgress?.(range.offset + bytes);
+        },
       });
       try {
-        return await backend.read(key, range, sink, context, match);
-      } finally {
+        const info = await backend.read(key, range, sink, context, match);
         await sink.finish();
-        if (arrived > reported) onProgress?.(arrived);
+        return checksumBlock === undefined ? info : { ...info, checksums: sink.checksums() };
+      } catch (error) {
+        await sink.finish().catch(() => undefined);
+        if (arrived > 0) onProgress?.(range.offset + arrived);
+        throw error;
       }
     });
   }

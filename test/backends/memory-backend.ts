@@ -78,6 +78,7 @@ export class MemoryBackend implements Backend {
     if (entry === undefined) throw new MirageError(`${key}: no such object`, { errno: 'ENOENT' });
     if (match !== undefined && match !== String(entry.version)) throw stale(key);
     const end = Math.min(entry.bytes.length, range.offset + range.length);
+    sink.begin?.(describe(key, entry));
     for (let at = range.offset; at < end; at += this.chunk) {
       signal.throwIfAborted();
       await sink.write(Buffer.from(entry.bytes.subarray(at, Math.min(end, at + this.chunk))));

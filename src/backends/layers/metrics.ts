@@ -27,6 +27,7 @@ export function metrics(inner: Backend, counters: Metrics, clock: Clock): Backen
         key,
         range,
         {
+          begin: (info) => sink.begin?.(info),
           write(chunk) {
             counters.add('bytesRead', chunk.length);
             return sink.write(chunk);

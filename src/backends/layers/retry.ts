@@ -60,6 +60,7 @@ export function retry(inner: Backend, options: RetryOptions = defaultRetry): Bac
     read(key, range, sink, context, match) {
       let arrived = 0;
       const counting: ByteSink = {
+        begin: (info) => sink.begin?.(info),
         write(chunk) {
           arrived += chunk.length;
           return sink.write(chunk);

@@ -31,11 +31,16 @@ export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout
           key,
           range,
           {
-            async write(chunk) {
+            begin: (info) => sink.begin?.(info),
+            write(chunk) {
+              const full = sink.write(chunk);
+              if (full === undefined) {
+                progress();
+                return undefined;
+              }
               // A slow sink is not the store's delay.
               pause();
-              await sink.write(chunk);
-              progress();
+              return full.then(progress);
             },
           },
           c,

@@ -32,7 +32,7 @@ import { gather, sendBody } from './body.js';
 import { toMirageError } from './errors.js';
 import { copySource, decodeKey, type KeySpace } from './keys.js';
 import { copyInParts, uploadInParts } from './multipart.js';
-import { pour } from './pour.js';
+import { objectSize, pour } from './pour.js';
 import {
   answeredAt,
   type Bucket,
@@ -155,8 +155,10 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
         }),
         { abortSignal: context.signal },
       );
-      const size = await pour(answer, range, sink, context.signal);
-      return infoOf(key, 'file', { ...answer, ContentLength: size });
+      const info = infoOf(key, 'file', { ...answer, ContentLength: objectSize(answer) });
+      sink.begin?.(info);
+      await pour(answer, range, sink, context.signal);
+      return info;
     } catch (error) {
       // Past the end, or an empty object: nothing to read, but still a version to tell.
       if (statusOf(error) === 416) return this.#existing(key, context, match);

@@ -4,7 +4,7 @@ import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteRange, ByteSink } from '../contract.js';
 
 /**
- * Streams the body of a GET into the sink, as fast as the sink takes it, and returns the size of the whole object. A store that ignores
+ * Streams the body of a GET into the sink, as fast as the sink takes it. A store that ignores
  * the range sends the object from its start: what was not asked for is passed over. A body that ends early is an error, never a short read.
  */
 export async function pour(
@@ -12,11 +12,11 @@ export async function pour(
   range: ByteRange,
   sink: ByteSink,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<void> {
   const body = answer.Body as Readable;
-  const ranged = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(answer.ContentRange ?? '');
-  const size = ranged === null ? (answer.ContentLength ?? 0) : Number(ranged[3]);
-  let skip = ranged === null ? range.offset : 0;
+  const ranged = isRanged(answer);
+  const size = objectSize(answer);
+  let skip = ranged ? 0 : range.offset;
   let missing = Math.max(0, Math.min(range.length, size - range.offset));
   const abort = () => body.destroy(signal.reason);
   if (signal.aborted) abort();
@@ -35,7 +35,7 @@ export async function pour(
         if (full !== undefined) await full;
         missing -= chunk.length;
       }
-      if (missing === 0 && ranged === null) break;
+      if (missing === 0 && !ranged) break;
     }
   } finally {
     signal.removeEventListener('abort', abort);
@@ -43,5 +43,14 @@ export async function pour(
   if (missing > 0) {
     throw new MirageError('the store ended the answer early', { errno: 'EIO', retryable: true });
   }
-  return size;
+}
+
+const CONTENT_RANGE = /^bytes (?:\d+)-(?:\d+)\/(\d+)$/;
+
+const isRanged = ({ ContentRange = '' }: GetObjectCommandOutput): boolean => CONTENT_RANGE.test(ContentRange);
+
+/** Bytes of the whole object, of which an answer may carry a part. */
+export function objectSize({ ContentRange = '', ContentLength = 0 }: GetObjectCommandOutput): number {
+  const ranged = CONTENT_RANGE.exec(ContentRange);
+  return ranged === null ? ContentLength : Number(ranged[1]);
 }
