@@ -22,7 +22,7 @@ import {
   S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { Mount } from '../kernel/mount.mjs';
+import { Mount } from '../shared/mount.mjs';
 import { endChildren, run, start } from '../shared/processes.mjs';
 import { table } from '../shared/table.mjs';
 

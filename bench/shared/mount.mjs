@@ -1,6 +1,6 @@
 // @ts-check
 import { readFileSync, writeFileSync } from 'node:fs';
-import { run, start, until } from '../shared/processes.mjs';
+import { run, start, until } from './processes.mjs';
 
 /** @param {string} mountpoint */
 function mountOf(mountpoint) {
