@@ -20,11 +20,12 @@ import type {
   Handle,
 } from '../operations.js';
 import { DirectoryReading } from './directory-reading.js';
+import { hydrated, needsHydration } from './hydration.js';
 import { NONE, ROOT_SLOT, type Slot } from './inode-table.js';
 import { Listings } from './listings.js';
 import { isSpelled, NAME_BYTES } from './names.js';
 import type { Nodes } from './nodes.js';
-import { isUnknown, recordOf } from './records.js';
+import { isNameOnly, isUnknown, recordOf } from './records.js';
 import { Remembered } from './remembered.js';
 
 /** Objects in a row without attributes of ours, after which a directory counts as foreign. */
@@ -114,13 +115,17 @@ export class Directories {
       reply.entryValid = valid;
       return true;
     }
-    if (isUnknown(record) || this.#lacksAttributes(directory, record)) return false;
+    if (this.#tellsTooLittle(directory, record)) return false;
     nodes.answer(nodes.enter(parent, name, record), valid, reply, scratch);
     return true;
   }
 
-  #lacksAttributes(directory: string, record: EntryRecord): boolean {
-    return record.attributes === undefined && (this.#withoutAttributes.get(directory) ?? 0) < FOREIGN_AFTER;
+  #tellsTooLittle(directory: string, record: EntryRecord): boolean {
+    return (
+      isUnknown(record) ||
+      isNameOnly(record) ||
+      (record.attributes === undefined && (this.#withoutAttributes.get(directory) ?? 0) < FOREIGN_AFTER)
+    );
   }
 
   /** Brings the row of a name up to date: by its directory's listing where that is the cheaper way, else by itself. */
@@ -153,7 +158,7 @@ export class Directories {
         this.#nodes.putAbsent(parent, name);
         return;
       }
-      if (!isUnknown(record) && !this.#lacksAttributes(directory, record)) return;
+      if (!this.#tellsTooLittle(directory, record)) return;
     } else if (completeAt === undefined && !this.#listings.isLarge(directory)) {
       this.#listings.preload(parent);
     }
@@ -165,7 +170,8 @@ export class Directories {
     const nodes = this.#nodes;
     const asked = nodes.now();
     const key = nodes.keyOf(parent, name);
-    const info = await nodes.port.stat(nodes.mount, key);
+    let info = await nodes.port.stat(nodes.mount, key);
+    if (needsHydration(info)) info = await hydrated(nodes, info, nodes.entry(parent, name));
     // A directory that was moved or removed meanwhile: the answer is of another name.
     const stillThere = nodes.directoryKeyIfAny(parent) !== undefined && nodes.keyOf(parent, name) === key;
     if (stillThere) this.#heard(parent, name, info, asked);
@@ -206,7 +212,8 @@ export class Directories {
     const record = slot === ROOT_SLOT || inode !== undefined ? undefined : nodes.record(slot);
     const valid = record === undefined ? nodes.fullyValid : nodes.validFor(record.seenAt);
     const parent = nodes.table.parent(slot);
-    if (record !== undefined && valid === 0 && parent !== NONE) return this.#getattrSlowly(slot, reply);
+    const asks = record !== undefined && (valid === 0 || isNameOnly(record));
+    if (asks && parent !== NONE) return this.#getattrSlowly(slot, reply);
     if (!nodes.fill(slot, this.#scratch)) return this.#getattrSlowly(slot, reply);
     reply.attributesValid = valid;
     reply.attributes = this.#scratch;

@@ -75,7 +75,10 @@ export class OpenFiles {
     if (!revalidates) {
       const record = nodes.record(slot);
       const fresh =
-        record !== undefined && nodes.validFor(record.seenAt) > 0 && record.attributes !== undefined;
+        record !== undefined &&
+        nodes.validFor(record.seenAt) > 0 &&
+        record.attributes !== undefined &&
+        record.validator !== undefined;
       if (fresh) return this.#openKnown(slot, mode, reply);
     }
     return this.#openSlowly(slot, mode, reply);

@@ -63,9 +63,13 @@ const isSameObject = (before: EntryRecord, info: ObjectInfo): boolean =>
   before.validator === info.validator &&
   Math.abs(info.modified.seconds - before.modifiedSeconds) <= CLOCK_GRAIN;
 
-/** A row of something made here that never reached the store, left over from a daemon that ended without warning. */
+/** A row of something made here that never reached the store, left over from a daemon that ended without warning: it alone has a mode. */
 export const isUnknown = (record: EntryRecord): boolean =>
-  record.kind === 'file' && record.validator === undefined;
+  record.kind === 'file' && record.validator === undefined && record.attributes?.mode !== undefined;
+
+/** A listing showed the name and no more: its size is to be asked for. */
+export const isNameOnly = (record: EntryRecord): boolean =>
+  record.kind === 'file' && record.validator === undefined && record.attributes === undefined;
 
 /** A link group starts with its inode number, so that every host shows the same. */
 export const newLinkGroup = (ino: number): string =>
