@@ -6,7 +6,7 @@ import { modeOf } from './attributes-of.js';
 import { NONE, type Slot } from './inode-table.js';
 import type { Listings } from './listings.js';
 import type { Nodes } from './nodes.js';
-import { isUnknown } from './records.js';
+import { isNameOnly, isUnknown } from './records.js';
 
 /** Nodes beyond which listings stop adding more: the kernel looks up what it needs. */
 const NODES_FROM_LISTINGS = 200_000;
@@ -90,7 +90,8 @@ export class DirectoryReading {
       return true;
     }
     const entry = this.#entry;
-    if (known === NONE && nodes.table.size >= NODES_FROM_LISTINGS) {
+    // What is not known for certain is not shown: the kernel looks the name up when somebody wants more than the name.
+    if (isNameOnly(row) || (known === NONE && nodes.table.size >= NODES_FROM_LISTINGS)) {
       entry.nodeId = 0;
       this.#scratch.ino = nodes.inodeNumber(parent, row);
       this.#scratch.mode = modeOf(kind, row.attributes, nodes.context);

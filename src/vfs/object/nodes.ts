@@ -91,6 +91,8 @@ export class Nodes extends Rows {
       inode.handles > 0 &&
       !inode.holdsTruth &&
       !inode.turn.busy &&
+      // A listing that tells no version tells of no other one either.
+      record.validator !== undefined &&
       inode.base(parent, name) !== record.validator
     );
   }
