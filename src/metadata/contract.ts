@@ -81,6 +81,11 @@ export interface MetadataStore {
     group: string,
   ): readonly { readonly directory: string; readonly name: string }[];
 
+  /**
+   * undefined, or resolves when the rows that wait to be written have become fewer: whoever brings very many (a listing) waits
+   * between pages, so that memory stays bounded.
+   */
+  backlog(): Promise<void> | undefined;
   /** Resolves when everything put so far is in the database file. */
   settled(): Promise<void>;
   close(): Promise<void>;

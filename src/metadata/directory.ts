@@ -1,9 +1,10 @@
 import type { EntryRecord, LocationId } from './contract.js';
 
-/** A row that is not in the database yet. */
-export interface PendingRow {
+/** A row as memory holds it: on its way to the database, or as the database has it. */
+export interface Row {
   readonly directory: Directory;
   readonly name: string;
+  /** The change that wrote it. */
   readonly sequence: number;
   /** undefined: the row is to be deleted. */
   readonly record: EntryRecord | undefined;
@@ -36,7 +37,7 @@ export class Directory {
   recent = true;
   readonly listings = new Set<OpenListing>();
 
-  readonly #pending = new Map<string, PendingRow>();
+  readonly #pending = new Map<string, Row>();
   /** Rows that the database has never had, by position: each one lies behind all rows of the database. */
   #first: { readonly position: number; readonly name: string }[] = [];
 
@@ -54,23 +55,24 @@ export class Directory {
     return this.#pending.size > 0;
   }
 
-  pending(name: string): PendingRow | undefined {
+  pending(name: string): Row | undefined {
     return this.#pending.get(name);
   }
 
   /** Returns the row that it replaces. */
-  setPending(row: PendingRow): PendingRow | undefined {
+  setPending(row: Row): Row | undefined {
     const replaced = this.#pending.get(row.name);
     this.#pending.set(row.name, row);
     if (row.record?.position === row.sequence) this.#first.push({ position: row.sequence, name: row.name });
     return replaced;
   }
 
-  /** The row is in the database now, and so is every position up to `applied`. */
-  settle(row: PendingRow): void {
-    if (this.#pending.get(row.name) === row) this.#pending.delete(row.name);
+  /** The row is in the database now. False: a later one has taken its place. */
+  settle(row: Row): boolean {
+    return this.#pending.get(row.name) === row && this.#pending.delete(row.name);
   }
 
+  /** Every position up to `applied` is in the database now. */
   dropFirst(applied: number): void {
     let count = 0;
     while (count < this.#first.length && this.#first[count]!.position <= applied) count++;
@@ -78,7 +80,7 @@ export class Directory {
   }
 
   /** The record as a reader sees it; undefined when the row is deleted or gone with a listing. */
-  visible(row: PendingRow): EntryRecord | undefined {
+  visible(row: Row): EntryRecord | undefined {
     if (row.record === undefined || row.sequence <= this.floor) return undefined;
     return row.sequence <= this.expired ? { ...row.record, seenAt: 0 } : row.record;
   }

@@ -1,6 +1,7 @@
 import Database from 'better-sqlite3';
 import type { StoredAttributes } from '../backends/contract.js';
-import type { EntryRecord, LocationId } from './contract.js';
+import type { LocationId } from './contract.js';
+import type { Directory, Row } from './directory.js';
 import { isCorruption, kindNames } from './schema.js';
 
 export interface DirectoryRow {
@@ -10,19 +11,20 @@ export interface DirectoryRow {
   expired: number;
 }
 
-export interface EntryRow {
-  name: string;
-  position: number;
-  sequence: number;
-  kind: 0 | 1 | 2;
-  size: number;
-  validator: string | null;
-  modified_seconds: number;
-  modified_nanoseconds: number;
-  attributes: string | null;
-  ino: number | null;
-  seen_at: number;
-}
+/** The columns below, in their order. */
+export type EntryRow = readonly [
+  name: string,
+  position: number,
+  sequence: number,
+  kind: 0 | 1 | 2,
+  size: number,
+  validator: string | null,
+  modifiedSeconds: number,
+  modifiedNanoseconds: number,
+  attributes: string | null,
+  ino: number | null,
+  seenAt: number,
+];
 
 export interface LinkRow {
   id: number;
@@ -57,12 +59,14 @@ export class Reader {
     this.#directory = prepare(
       'SELECT id, complete_at, floor, expired FROM directory WHERE location = ? AND key = ?',
     );
-    this.#entry = prepare(`SELECT ${columns} FROM entry WHERE directory = ? AND name = ? AND sequence > ?`);
+    this.#entry = prepare(
+      `SELECT ${columns} FROM entry WHERE directory = ? AND name = ? AND sequence > ?`,
+    ).raw();
     this.#position = prepare(
       'SELECT position FROM entry WHERE directory = ? AND name = ? AND sequence > ?',
     ).pluck();
     this.#entries = prepare(`SELECT ${columns} FROM entry
-      WHERE directory = ? AND position > ? AND sequence > ? ORDER BY position LIMIT ?`);
+      WHERE directory = ? AND position > ? AND sequence > ? ORDER BY position LIMIT ?`).raw();
     this.#links = prepare(`SELECT directory.id, directory.key, entry.name, entry.sequence
       FROM entry JOIN directory ON directory.id = entry.directory
       WHERE entry.link_group = ? AND directory.location = ? AND entry.kind <> 0`);
@@ -129,17 +133,25 @@ export class Reader {
   }
 }
 
-export function recordOf(row: EntryRow, expired: number): EntryRecord {
+/** A row of the database as memory holds it. */
+export function rowOf(directory: Directory, row: EntryRow): Row {
+  const [name, position, sequence, kind, size, validator, seconds, nanoseconds, attributes, ino, seenAt] =
+    row;
   return {
-    name: row.name,
-    kind: kindNames[row.kind],
-    position: row.position,
-    size: row.size,
-    validator: row.validator ?? undefined,
-    modifiedSeconds: row.modified_seconds,
-    modifiedNanoseconds: row.modified_nanoseconds,
-    attributes: row.attributes === null ? undefined : (JSON.parse(row.attributes) as StoredAttributes),
-    ino: row.ino ?? undefined,
-    seenAt: row.sequence <= expired ? 0 : row.seen_at,
+    directory,
+    name,
+    sequence,
+    record: {
+      name,
+      kind: kindNames[kind],
+      position,
+      size,
+      validator: validator ?? undefined,
+      modifiedSeconds: seconds,
+      modifiedNanoseconds: nanoseconds,
+      attributes: attributes === null ? undefined : (JSON.parse(attributes) as StoredAttributes),
+      ino: ino ?? undefined,
+      seenAt,
+    },
   };
 }

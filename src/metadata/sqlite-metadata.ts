@@ -7,10 +7,11 @@ import type {
   MetadataStore,
   NewEntryRecord,
 } from './contract.js';
-import { Directory, type PendingRow } from './directory.js';
+import { Directory, type Row } from './directory.js';
 import { DirectoryTable } from './directory-table.js';
+import { KeptRows } from './kept-rows.js';
 import { Listing } from './listing.js';
-import { Reader, recordOf } from './reader.js';
+import { Reader, rowOf } from './reader.js';
 import { type Change, kindCodes, moveAside, openDatabase } from './schema.js';
 import { type QueuedChange, WriteBehind } from './write-behind.js';
 import { openWriter } from './writer-channel.js';
@@ -21,6 +22,9 @@ const RESTART_GAP = 1_000_000;
 /** Changes kept in memory while the database cannot be written; beyond it the cache starts anew. */
 const QUEUE_LIMIT = 500_000;
 
+/** Changes on their way beyond which listings wait. */
+const BACKLOG = 16_000;
+
 export class SqliteMetadata implements MetadataStore {
   readonly #file: string;
   readonly #log: Log;
@@ -28,7 +32,8 @@ export class SqliteMetadata implements MetadataStore {
   readonly #directories = new DirectoryTable();
   readonly #locations = new Map<string, LocationId>();
   /** Rows on their way that carry a link group. */
-  readonly #linked = new Map<string, Set<PendingRow>>();
+  readonly #linked = new Map<string, Set<Row>>();
+  readonly #kept = new KeptRows();
   #reader: Reader;
   #writer: WriteBehind;
   /** The last change; see schema.ts. */
@@ -66,7 +71,7 @@ export class SqliteMetadata implements MetadataStore {
 
   put(location: LocationId, key: string, record: NewEntryRecord): void {
     const directory = this.#obtain(location, key);
-    const row = directory.pending(record.name);
+    const row = directory.pending(record.name) ?? this.#kept.get(directory, record.name);
     const position = row
       ? directory.visible(row)?.position
       : directory.id > this.#applied
@@ -101,12 +106,20 @@ export class SqliteMetadata implements MetadataStore {
       const wanted = limit - found.length;
       // Negative rows and rows that are gone too: memory may know better of one.
       const rows = this.#reader.entries(directory.id, from, 0, wanted);
-      for (const row of rows) {
-        from = row.position;
-        const pending = directory.pending(row.name);
-        if (!pending && row.sequence <= directory.floor) continue;
-        const record = pending ? directory.visible(pending) : recordOf(row, directory.expired);
-        if (record && record.position === row.position && record.kind !== 'absent') found.push(record);
+      for (const values of rows) {
+        const [name, position, sequence] = values;
+        from = position;
+        let row = directory.pending(name);
+        if (row === undefined) {
+          if (sequence <= directory.floor) continue;
+          row = this.#kept.get(directory, name);
+          if (row?.sequence !== sequence) {
+            row = rowOf(directory, values);
+            this.#kept.set(row);
+          }
+        }
+        const record = directory.visible(row);
+        if (record && record.position === position && record.kind !== 'absent') found.push(record);
       }
       if (rows.length < wanted) break;
     }
@@ -161,6 +174,10 @@ export class SqliteMetadata implements MetadataStore {
     return names;
   }
 
+  backlog(): Promise<void> | undefined {
+    return this.#writer.shorter(BACKLOG);
+  }
+
   settled(): Promise<void> {
     return this.#writer.settled();
   }
@@ -178,11 +195,14 @@ export class SqliteMetadata implements MetadataStore {
 
   /** What is known of a name in a directory. */
   row(directory: Directory, name: string): EntryRecord | undefined {
-    const pending = directory.pending(name);
-    if (pending) return directory.visible(pending);
+    const known = directory.pending(name) ?? this.#kept.get(directory, name);
+    if (known !== undefined) return directory.visible(known);
     if (directory.id > this.#applied) return undefined;
-    const row = this.#reader.entry(directory.id, name, directory.floor);
-    return row && recordOf(row, directory.expired);
+    const values = this.#reader.entry(directory.id, name, directory.floor);
+    if (values === undefined) return undefined;
+    const row = rowOf(directory, values);
+    this.#kept.set(row);
+    return directory.visible(row);
   }
 
   /** Puts a record at a position, or at a new one. */
@@ -212,7 +232,7 @@ export class SqliteMetadata implements MetadataStore {
   /** The listing that was started at `floor` has come to its end. */
   finishListing(directory: Directory, floor: number, startedAt: number): void {
     directory.floor = Math.max(directory.floor, floor);
-    directory.completeAt = startedAt;
+    directory.completeAt = Math.max(directory.completeAt ?? 0, startedAt);
     this.saveDirectory(directory);
     this.#push(++this.#sequence, ['sweep', directory.id, directory.floor]);
   }
@@ -233,7 +253,7 @@ export class SqliteMetadata implements MetadataStore {
     return directory;
   }
 
-  #setPending(row: PendingRow, change: Change): void {
+  #setPending(row: Row, change: Change): void {
     const replaced = row.directory.setPending(row);
     if (replaced) this.#unlink(replaced);
     const group = row.record?.attributes?.linkGroup;
@@ -245,7 +265,7 @@ export class SqliteMetadata implements MetadataStore {
     this.#push(row.sequence, change, row);
   }
 
-  #unlink(row: PendingRow): void {
+  #unlink(row: Row): void {
     const group = row.record?.attributes?.linkGroup;
     const rows = group === undefined ? undefined : this.#linked.get(group);
     if (!rows) return;
@@ -253,7 +273,7 @@ export class SqliteMetadata implements MetadataStore {
     if (rows.size === 0) this.#linked.delete(group!);
   }
 
-  #push(sequence: number, change: Change, row?: PendingRow): void {
+  #push(sequence: number, change: Change, row?: Row): void {
     if (this.#writer.length >= QUEUE_LIMIT) this.#rebuild(new Error('too many changes could not be written'));
     else this.#writer.push({ sequence, change, row });
   }
@@ -262,7 +282,10 @@ export class SqliteMetadata implements MetadataStore {
     this.#applied = this.#reader.advance();
     for (const { row } of batch) {
       if (!row) continue;
-      row.directory.settle(row);
+      if (row.directory.settle(row)) {
+        if (row.record === undefined) this.#kept.delete(row.directory, row.name);
+        else this.#kept.set(row);
+      }
       row.directory.dropFirst(this.#applied);
       this.#unlink(row);
     }
@@ -278,6 +301,7 @@ export class SqliteMetadata implements MetadataStore {
     openDatabase(this.#file, this.#log).close();
     this.#directories.clear();
     this.#linked.clear();
+    this.#kept.clear();
     this.#reader = this.#openReader();
     this.#writer = this.#openWriter();
     this.#applied = this.#reader.advance();

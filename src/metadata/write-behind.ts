@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fromPlainError, type MirageError, toPlainError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
-import type { PendingRow } from './directory.js';
+import type { Row } from './directory.js';
 import type { Change } from './schema.js';
 import type { WriterChannel } from './writer-channel.js';
 
@@ -12,7 +12,7 @@ const BATCH = 4000;
 export interface QueuedChange {
   readonly sequence: number;
   readonly change: Change;
-  readonly row: PendingRow | undefined;
+  readonly row: Row | undefined;
 }
 
 export interface WriteBehindOwner {
@@ -31,6 +31,7 @@ export class WriteBehind {
   #running: Promise<void> | undefined;
   #failure: MirageError | undefined;
   #stopped = false;
+  #waiting: (() => void)[] = [];
 
   constructor(channel: WriterChannel, owner: WriteBehindOwner, log: Log) {
     this.#channel = channel;
@@ -45,6 +46,12 @@ export class WriteBehind {
   push(queued: QueuedChange): void {
     this.#queue.push(queued);
     this.#running ??= this.#run();
+  }
+
+  /** undefined while fewer than `limit` changes are queued; else resolves when some were written, or none can be now. */
+  shorter(limit: number): Promise<void> | undefined {
+    if (this.#queue.length < limit || this.#running === undefined) return undefined;
+    return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   /** Resolves when the queue is empty; rejects when the database cannot be written now (the queue is kept and tried again). */
@@ -69,6 +76,7 @@ export class WriteBehind {
       this.#failed(fromPlainError(toPlainError(error)));
     } finally {
       this.#running = undefined;
+      this.#wake();
     }
   }
 
@@ -90,12 +98,19 @@ export class WriteBehind {
     this.#failure = undefined;
     this.#queue = this.#queue.slice(batch.length);
     this.#owner.applied(batch);
+    this.#wake();
     if (answer.wantsCheckpoint) {
       await this.#channel.send({ kind: 'checkpoint' });
       // The reader steps off the log, so that the next write may start it anew.
       if (!this.#stopped) this.#owner.applied([]);
     }
     return true;
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
   }
 
   #failed(error: MirageError): void {

@@ -91,6 +91,7 @@ export class Tree {
       options: {
         ttl: 60_000,
         freshness: 'ttl',
+        listedNodes: 100_000,
         conflicts: 'sidecar',
         conflictDirectory: this.conflicts,
         ...rest,
@@ -165,21 +166,21 @@ export class Tree {
     await this.volume.opendir(this.call, node, open);
     const names: string[] = [];
     let cookie = 0;
-    for (let full = true; full; ) {
-      full = false;
+    // As the kernel does: until a reply is empty.
+    for (let more = true; more; ) {
+      more = false;
       let room = 50;
       const sink: DirectorySink = {
         wantsAttributes: true,
-        fits: () => {
-          full = room === 0;
-          return room-- > 0;
-        },
+        fits: () => room-- > 0,
         add: (name, next, entry) => {
+          more = true;
           names.push(Buffer.from(name, 'latin1').toString());
           cookie = next;
           if (entry.nodeId !== 0) this.volume.forget(entry.nodeId, 1);
         },
         addName: (_name, next) => {
+          more = true;
           cookie = next;
         },
       };

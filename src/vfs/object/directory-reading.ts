@@ -4,21 +4,32 @@ import { Attributes, S_IFDIR, S_IFMT } from '../attributes.js';
 import { type Answer, type DirectorySink, EntryReply, type Handle } from '../operations.js';
 import { modeOf } from './attributes-of.js';
 import { NONE, type Slot } from './inode-table.js';
-import type { Listings } from './listings.js';
+import type { Listings, RunningListing } from './listings.js';
 import type { Nodes } from './nodes.js';
 import { isNameOnly, isUnknown } from './records.js';
 
-/** Nodes beyond which listings stop adding more: the kernel looks up what it needs. */
-const NODES_FROM_LISTINGS = 200_000;
 const ROWS_AT_ONCE = 256;
 /** Cookies 1 and 2 are `.` and `..`; a row's is its position + 2. */
 const DOTS = 2;
 
+/**
+ * An open directory. A reader stays with what it began with, a complete listing or one under way, whatever comes later: rows keep
+ * their positions, so that a cookie means the same before and after.
+ */
+interface OpenDirectory {
+  /** Began to read; anew when it goes back to the start. */
+  begun: boolean;
+  /** The listing that it follows; undefined: a complete one was there. */
+  listing: RunningListing | undefined;
+}
+
 export class DirectoryReading {
   readonly #nodes: Nodes;
   readonly #listings: Listings;
-  readonly #handles = new Map<Handle, { ready: boolean }>();
+  readonly #handles = new Map<Handle, OpenDirectory>();
   #nextHandle: Handle = 1;
+  /** The cookie that the last reply has come to. */
+  #reached = 0;
   readonly #scratch = new Attributes();
   readonly #entry = new EntryReply();
 
@@ -29,78 +40,131 @@ export class DirectoryReading {
 
   opendir(): Handle {
     const handle = this.#nextHandle++;
-    this.#handles.set(handle, { ready: false });
+    this.#handles.set(handle, { begun: false, listing: undefined });
     return handle;
   }
 
   releasedir(handle: Handle): void {
+    const open = this.#handles.get(handle);
+    if (open === undefined) return;
     this.#handles.delete(handle);
+    this.#leave(open);
   }
 
+  /** Fills in what is there; waits for the store only where there is nothing to show yet. */
   readdir(slot: Slot, handle: Handle, cookie: number, sink: DirectorySink): Answer<void> {
     const open = this.#handles.get(handle);
     const directory = this.#nodes.directoryKeyIfAny(slot);
-    if (directory === undefined) return undefined;
-    if ((cookie === 0 || open?.ready !== true) && !this.#listings.isComplete(directory)) {
-      return this.#listings.refresh(slot).then(() => {
-        if (open !== undefined) open.ready = true;
-        this.#emit(slot, this.#nodes.directoryKeyIfAny(slot) ?? directory, cookie, sink);
-      });
+    if (open === undefined || directory === undefined) return undefined;
+    if (cookie === 0 || !open.begun) this.#begin(open, slot, directory);
+    if (this.#emit(slot, directory, cookie, sink, open.listing) || this.#reached > Math.max(cookie, DOTS)) {
+      return undefined;
     }
-    if (open !== undefined) open.ready = true;
-    this.#emit(slot, directory, cookie, sink);
-    return undefined;
+    return this.#readLater(slot, open, this.#reached, sink);
   }
 
-  #emit(slot: Slot, directory: string, cookie: number, sink: DirectorySink): void {
+  #begin(open: OpenDirectory, slot: Slot, directory: string): void {
+    this.#leave(open);
+    open.begun = true;
+    if (!this.#listings.isComplete(directory)) open.listing = this.#listings.follow(slot);
+  }
+
+  #leave(open: OpenDirectory): void {
+    if (open.listing !== undefined) this.#listings.leave(open.listing);
+    open.listing = undefined;
+  }
+
+  async #readLater(slot: Slot, open: OpenDirectory, cookie: number, sink: DirectorySink): Promise<void> {
+    const { table } = this.#nodes;
+    table.pin(slot);
+    try {
+      for (;;) {
+        await open.listing?.next();
+        const directory = this.#nodes.directoryKeyIfAny(slot);
+        if (directory === undefined) return;
+        this.#settle(open, slot);
+        if (this.#emit(slot, directory, cookie, sink, open.listing) || this.#reached > cookie) return;
+      }
+    } finally {
+      table.unpin(slot);
+    }
+  }
+
+  /** Draws the consequence of a listing that has ended. */
+  #settle(open: OpenDirectory, slot: Slot): void {
+    const { listing } = open;
+    if (listing === undefined || !listing.over) return;
+    this.#leave(open);
+    if (listing.failure !== undefined) {
+      open.begun = false;
+      throw listing.failure;
+    }
+    // The directory was moved, or changed as a whole: it is asked for as what it is now.
+    if (!listing.complete) open.listing = this.#listings.follow(slot);
+  }
+
+  /** True: the reply has all that there is, or all that fits. False: more is to come with `listing`. */
+  #emit(
+    slot: Slot,
+    directory: string,
+    cookie: number,
+    sink: DirectorySink,
+    listing: RunningListing | undefined,
+  ): boolean {
     const nodes = this.#nodes;
     const { table, metadata, location } = nodes;
+    this.#reached = cookie;
     if (cookie < 1) {
-      if (!sink.fits(1)) return;
+      if (!sink.fits(1)) return true;
       sink.addName('.', 1, table.ino(slot), S_IFDIR);
     }
     if (cookie < DOTS) {
-      if (!sink.fits(2)) return;
+      if (!sink.fits(2)) return true;
       const parent = table.parent(slot);
       sink.addName('..', DOTS, table.ino(parent === NONE ? slot : parent), S_IFDIR);
+      this.#reached = DOTS;
     }
-    let after = Math.max(0, cookie - DOTS);
+    let after = this.#reached - DOTS;
     for (;;) {
       const rows = metadata.entries(location, directory, after, ROWS_AT_ONCE);
       for (const row of rows) {
-        if (!this.#emitRow(slot, row, sink)) return;
+        const known = table.child(slot, row.name);
+        const own = known !== NONE && nodes.inUse(known)?.holdsTruth === true;
+        // Not heard of yet in this listing, and too old to be believed without.
+        if (listing !== undefined && !own && !listing.has(row) && nodes.validFor(row.seenAt) === 0)
+          return false;
+        if (!isUnknown(row) || own) {
+          if (!sink.fits(row.name.length)) return true;
+          this.#emitRow(slot, known, own, row, sink);
+        }
         after = row.position;
+        this.#reached = after + DOTS;
       }
-      if (rows.length < ROWS_AT_ONCE) return;
+      if (rows.length < ROWS_AT_ONCE) return listing === undefined || (listing.over && listing.complete);
     }
   }
 
-  /** False: the reply is full. */
-  #emitRow(parent: Slot, row: EntryRecord, sink: DirectorySink): boolean {
+  #emitRow(parent: Slot, known: Slot, own: boolean, row: EntryRecord, sink: DirectorySink): void {
     const nodes = this.#nodes;
-    const known = nodes.table.child(parent, row.name);
-    const own = known !== NONE && nodes.inUse(known)?.holdsTruth === true;
-    if (isUnknown(row) && !own) return true;
-    if (!sink.fits(row.name.length)) return false;
     const cookie = row.position + DOTS;
     const kind = row.kind === 'directory' ? 'directory' : 'file';
     if (!sink.wantsAttributes) {
       const mode = modeOf(kind, row.attributes, nodes.context) & S_IFMT;
       sink.addName(row.name, cookie, nodes.inodeNumber(parent, row), mode);
-      return true;
+      return;
     }
     const entry = this.#entry;
     // What is not known for certain is not shown: the kernel looks the name up when somebody wants more than the name.
-    if (isNameOnly(row) || (known === NONE && nodes.table.size >= NODES_FROM_LISTINGS)) {
+    if (isNameOnly(row) || (known === NONE && nodes.table.size >= nodes.options.listedNodes)) {
       entry.nodeId = 0;
       this.#scratch.ino = nodes.inodeNumber(parent, row);
       this.#scratch.mode = modeOf(kind, row.attributes, nodes.context);
       entry.attributes = this.#scratch;
     } else {
       const slot = own ? known : nodes.enter(parent, row.name, row);
-      nodes.answer(slot, own ? nodes.fullyValid : nodes.validFor(row.seenAt), entry, this.#scratch);
+      const valid = own ? nodes.fullyValid : nodes.validFor(row.seenAt);
+      nodes.answer(slot, valid, entry, this.#scratch, row);
     }
     sink.add(row.name, cookie, entry);
-    return true;
   }
 }

@@ -1,6 +1,6 @@
 /** Listings of directories: asked of the store page by page, once for all who want them, into rows. */
 import type { ListPage } from '../../backends/contract.js';
-import type { NewEntryRecord } from '../../metadata/contract.js';
+import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
 import type { ByteString } from '../operations.js';
 import type { Slot } from './inode-table.js';
 import { nameOf, nameOfFileBesideDirectory } from './names.js';
@@ -8,9 +8,59 @@ import type { Nodes } from './nodes.js';
 import { recordOf } from './records.js';
 import { Remembered } from './remembered.js';
 
+/** Pages that a listing brings although its readers have gone meanwhile: the directory is complete then, for most. */
+const UNWANTED_PAGES = 8;
+
+/** A listing under way: readers follow it from page to page. */
+export class RunningListing {
+  /** Wall time, milliseconds, when the store was asked. Rows seen then or later are of this listing. */
+  readonly startedAt: number;
+  /** Every page, not only the first. */
+  whole: boolean;
+  /** Readers that follow it, and whoever waits for its end. */
+  wanted = 0;
+  over = false;
+  /** Over, and the directory is what was listed. */
+  complete = false;
+  /** What broke it off; undefined after the last page, and where it was given up. */
+  failure: unknown;
+  #waiting: (() => void)[] = [];
+
+  constructor(startedAt: number, whole: boolean) {
+    this.startedAt = startedAt;
+    this.whole = whole;
+  }
+
+  /** Resolves when a page has arrived, or nothing more comes. */
+  next(): Promise<void> {
+    return this.over ? Promise.resolve() : new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Resolves at the end; rejects with what broke it off. */
+  async end(): Promise<void> {
+    while (!this.over) await this.next();
+    if (this.failure !== undefined) throw this.failure;
+  }
+
+  /** The row is what the store said in answer to this listing, or younger. */
+  has(row: EntryRecord): boolean {
+    return row.seenAt >= this.startedAt;
+  }
+
+  arrived(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  goesOn(pages: number): boolean {
+    return this.whole && (this.wanted > 0 || pages < UNWANTED_PAGES);
+  }
+}
+
 export class Listings {
   readonly #nodes: Nodes;
-  readonly #listings = new Map<string, Promise<void>>();
+  readonly #running = new Map<string, RunningListing>();
   /** Directories of more than a page: not listed for a look-up. */
   readonly #large = new Remembered<true>();
 
@@ -28,65 +78,99 @@ export class Listings {
     return completeAt !== undefined && this.#nodes.validFor(completeAt) > 0;
   }
 
-  /** Asks the store for the whole directory, once for all who want it. */
-  refresh(slot: Slot): Promise<void> {
-    return this.#list(slot, true);
+  /** Asks the store for the whole directory, and waits for the last page. */
+  async refresh(slot: Slot): Promise<void> {
+    const directory = this.#nodes.directoryKey(slot);
+    const joined = this.#running.has(directory);
+    const listing = this.follow(slot);
+    try {
+      await listing.end();
+    } finally {
+      this.leave(listing);
+    }
+    const key = this.#nodes.directoryKeyIfAny(slot);
+    // It was moved meanwhile: what came is of its old key. Or others had begun it too long ago.
+    if (key !== undefined && (key !== directory || (joined && !this.isComplete(key)))) {
+      await this.refresh(slot);
+    }
+  }
+
+  /** The listing that is under way, or a new one. Whoever follows it leaves it, too. */
+  follow(slot: Slot): RunningListing {
+    const directory = this.#nodes.directoryKey(slot);
+    const listing = this.#running.get(directory) ?? this.#start(slot, directory, true);
+    listing.whole = true;
+    listing.wanted++;
+    return listing;
+  }
+
+  leave(listing: RunningListing): void {
+    listing.wanted--;
   }
 
   /** The first page only; complete if that is all. Nobody waits for it, so nobody hears of its failure. */
   preload(slot: Slot): void {
-    this.#list(slot, false).catch((error: unknown) => {
-      this.#nodes.context.log.debug('listing ahead failed', { reason: String(error) });
-    });
-  }
-
-  async #list(slot: Slot, whole: boolean): Promise<void> {
     const directory = this.#nodes.directoryKey(slot);
-    const running = this.#listings.get(directory);
-    if (running !== undefined) {
-      await running;
-      // It was for a page only, or began too long ago.
-      if (whole && !this.isComplete(directory)) await this.#list(slot, whole);
-      return;
-    }
-    this.#nodes.table.pin(slot);
-    const listing = this.#pages(slot, directory, whole).finally(() => {
-      this.#listings.delete(directory);
-      this.#nodes.table.unpin(slot);
-    });
-    this.#listings.set(directory, listing);
-    await listing;
-    const key = this.#nodes.directoryKeyIfAny(slot);
-    // It was moved meanwhile: what came is of its old key.
-    if (whole && key !== undefined && key !== directory) await this.#list(slot, whole);
+    if (!this.#running.has(directory)) this.#start(slot, directory, false);
   }
 
-  async #pages(slot: Slot, directory: string, whole: boolean): Promise<void> {
+  #start(slot: Slot, directory: string, whole: boolean): RunningListing {
+    const listing = new RunningListing(this.#nodes.now(), whole);
+    this.#running.set(directory, listing);
+    this.#nodes.table.pin(slot);
+    const ended = (): void => {
+      this.#running.delete(directory);
+      this.#nodes.table.unpin(slot);
+      listing.over = true;
+      listing.arrived();
+    };
+    this.#pages(slot, directory, listing).then(ended, (error: unknown) => {
+      this.#nodes.context.log.debug('a listing broke off', { directory, reason: String(error) });
+      listing.failure = error;
+      ended();
+    });
+    return listing;
+  }
+
+  async #pages(slot: Slot, directory: string, listing: RunningListing): Promise<void> {
     const { metadata, location, port, mount } = this.#nodes;
-    const started = this.#nodes.now();
-    const writer = metadata.startListing(location, directory, started);
+    const stopped = new AbortController();
+    const ask = (cursor?: string): Promise<ListPage> => {
+      const page = port.list(mount, directory, cursor, stopped.signal);
+      page.catch(() => undefined);
+      return page;
+    };
+    const writer = metadata.startListing(location, directory, listing.startedAt);
     try {
-      const moved = () => this.#nodes.directoryKeyIfAny(slot) !== directory;
-      let page = await port.list(mount, directory, undefined);
-      if (moved()) return writer.abandon();
-      writer.page(this.#rows(page, directory, started));
-      if (page.cursor !== undefined) this.#large.set(directory, true);
-      else this.#large.delete(directory);
-      while (page.cursor !== undefined) {
-        if (!whole) {
-          writer.abandon();
+      let coming = ask();
+      for (let pages = 1; ; pages++) {
+        const page = await coming;
+        if (this.#nodes.directoryKeyIfAny(slot) !== directory) break;
+        const { cursor } = page;
+        // The next one is on its way while this one is taken in.
+        const next = cursor !== undefined && listing.goesOn(pages) ? ask(cursor) : undefined;
+        writer.page(this.#rows(page, directory, listing.startedAt));
+        if (pages === 1 && cursor !== undefined) this.#large.set(directory, true);
+        if (cursor === undefined) {
+          if (pages === 1) this.#large.delete(directory);
+          this.#keepOwn(slot);
+          writer.complete();
+          const { completeAt } = metadata.listing(location, directory);
+          listing.complete = completeAt !== undefined && completeAt >= listing.startedAt;
+          this.#nodes.recount(directory);
           return;
         }
-        page = await port.list(mount, directory, page.cursor);
-        if (moved()) return writer.abandon();
-        writer.page(this.#rows(page, directory, started));
+        listing.arrived();
+        for (let full = metadata.backlog(); full !== undefined; full = metadata.backlog()) await full;
+        if (!listing.goesOn(pages)) break;
+        coming = next ?? ask(cursor);
       }
-      this.#keepOwn(slot);
-      writer.complete();
-      this.#nodes.recount(directory);
+      writer.abandon();
     } catch (error) {
       writer.abandon();
       throw error;
+    } finally {
+      stopped.abort();
     }
   }
 

@@ -111,15 +111,15 @@ export class Nodes extends Rows {
     this.#groups.join(slot, group);
   }
 
-  /** Fills what `stat` shows of a node. False: nothing is known (any more). */
-  fill(slot: Slot, attributes: Attributes): boolean {
+  /** Fills what `stat` shows of a node, from its row where that is at hand. False: nothing is known (any more). */
+  fill(slot: Slot, attributes: Attributes, known?: EntryRecord): boolean {
     const inode = this.#inUse.get(slot);
     if (inode !== undefined) {
       copyAttributes(attributes, inode.attributes);
       if (inode.kind === 'directory' && attributes.nlink > 0) attributes.nlink = this.directoryLinks(slot);
       return true;
     }
-    const record = this.record(slot);
+    const record = known ?? this.record(slot);
     if (record === undefined || record.kind === 'absent') return false;
     const links = record.kind === 'directory' ? this.directoryLinks(slot) : this.linkCount(record);
     fillFrom(attributes, record, this.table.ino(slot), links, this.context);
@@ -127,8 +127,8 @@ export class Nodes extends Rows {
   }
 
   /** Fills an entry and counts the lookup. */
-  answer(slot: Slot, valid: number, reply: EntryReply, scratch: Attributes): void {
-    this.fill(slot, scratch);
+  answer(slot: Slot, valid: number, reply: EntryReply, scratch: Attributes, known?: EntryRecord): void {
+    this.fill(slot, scratch, known);
     reply.nodeId = this.table.id(slot);
     reply.entryValid = valid;
     reply.attributesValid = valid;

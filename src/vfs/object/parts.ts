@@ -8,6 +8,8 @@ export interface ObjectVolumeOptions {
   /** How long what the store said is believed, milliseconds. */
   readonly ttl: number;
   readonly freshness: 'ttl' | 'open' | 'offline';
+  /** Nodes beyond which listings add no more: the kernel looks up the names that it needs. */
+  readonly listedNodes: number;
   readonly conflicts: 'sidecar' | 'reject' | 'lastWriterWins';
   /** Where the bytes of a lost race are kept. */
   readonly conflictDirectory: string;
