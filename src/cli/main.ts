@@ -50,7 +50,7 @@ Examples:
 program
   .command('mount')
   .description('mount a source, or what a configuration file lists')
-  .argument('[source]', 's3://bucket/prefix, file:///folder or ram:')
+  .argument('[source]', 's3://bucket/prefix, https://host/folder/, file:///folder or ram:')
   .argument('[mountpoint]', 'empty folder where the tree appears')
   .option('-c, --config <file>', 'configuration file (MIRAGE_CONFIG; default: see below)')
   .option('-o <key=value,...>', 'keys of the configuration', collect)

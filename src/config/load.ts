@@ -133,12 +133,16 @@ function sourceOptions(source: string): Record<string, string> {
       if (bucket) return { type: 's3', bucket, ...(prefix && { prefix }) };
       break;
     }
+    case 'http':
+    case 'https':
+      if (URL.canParse(source)) return { type: 'http', url: source };
+      break;
   }
   throw new ConfigurationError([
     {
       place: source,
       what: 'this is no source',
-      why: 'a source is s3://bucket/prefix, file:///folder or ram:',
+      why: 'a source is s3://bucket/prefix, https://host/folder/, file:///folder or ram:',
       remedy: source.startsWith('/') ? `write file://${source}` : 'see: mirage mount --help',
     },
   ]);
