@@ -84,6 +84,10 @@ export interface CommitRequest {
   readonly size: number;
   readonly precondition: Precondition;
   readonly attributes: StoredAttributes;
+  /** Programs still write the file: more may come soon. */
+  readonly open?: boolean;
+  /** Where bytes wait for their store: what they are called meanwhile. */
+  readonly stagedAs?: string;
 }
 
 export interface CopyRequest {
@@ -94,4 +98,6 @@ export interface CopyRequest {
   readonly precondition: Precondition;
   /** Replaces the attributes of the source. */
   readonly attributes?: StoredAttributes;
+  /** Bytes of the version that `match` names, where they are known: saves the store a question. */
+  readonly size?: number;
 }

@@ -1,0 +1,230 @@
+/** The store as it will be when everything that is still to be done is done: what reads and listings of the mount are answered from. */
+import type { ListPage, ObjectInfo, StoredAttributes } from '../../../backends/contract.js';
+import { MirageError } from '../../../errors/mirage-error.js';
+import type { Fetched, FetchRequest, MountIndex, StorePort } from '../../../ports/store-port.js';
+import { futureOf, type IntentOf, isWithin, nonceOf } from './intent.js';
+import type { Queue } from './queue.js';
+import type { StagedBytes } from './staged-bytes.js';
+import type { Versions } from './versions.js';
+
+/** What the pending work makes of one key. */
+interface Future {
+  /** What will be there. */
+  readonly info?: ObjectInfo;
+  /** What will not be there any more. */
+  readonly gone?: ObjectInfo['kind'];
+  /** Attributes of what is there. */
+  readonly attributes?: StoredAttributes;
+}
+
+/** A listing that goes on elsewhere: the rest of a directory on the move is still under its old key. */
+const ELSEWHERE = 'mirage-elsewhere:';
+
+export class PendingView {
+  readonly #port: StorePort;
+  readonly #mount: MountIndex;
+  readonly #queue: Queue;
+  readonly #versions: Versions;
+  readonly #bytes: StagedBytes;
+
+  constructor(port: StorePort, mount: MountIndex, queue: Queue, versions: Versions, bytes: StagedBytes) {
+    this.#port = port;
+    this.#mount = mount;
+    this.#queue = queue;
+    this.#versions = versions;
+    this.#bytes = bytes;
+  }
+
+  /** A cursor of ours: the listing goes on here. */
+  static goesOn(cursor: string): boolean {
+    return cursor.startsWith(ELSEWHERE);
+  }
+
+  async stat(key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
+    const before = this.#future(key);
+    if (before?.info !== undefined) return before.info;
+    let found = await this.#statStore(key, this.#moves(), signal);
+    const future = this.#future(key) ?? before;
+    if (future?.info !== undefined) return future.info;
+    if (found !== undefined && future?.gone === found.kind) found = undefined;
+    if (found !== undefined && future?.attributes !== undefined) {
+      found = { ...found, attributes: future.attributes };
+    }
+    return found ?? (this.#holdsSomething(key) ? implicitDirectory(key) : undefined);
+  }
+
+  async list(prefix: string, cursor: string | undefined, signal?: AbortSignal): Promise<ListPage> {
+    let sources = cursor === undefined ? this.#sources(prefix, this.#moves()) : [prefix];
+    let inner = cursor;
+    if (cursor?.startsWith(ELSEWHERE) === true) {
+      ({ sources, inner } = JSON.parse(cursor.slice(ELSEWHERE.length)) as {
+        sources: string[];
+        inner?: string;
+      });
+    }
+    const [source, ...others] = sources;
+    const page =
+      source === undefined
+        ? { entries: [], cursor: undefined }
+        : await this.#port.list(this.#mount, source, inner, signal);
+    const entries: ObjectInfo[] = [];
+    for (const entry of page.entries) {
+      const key = source === prefix ? entry.key : prefix + entry.key.slice((source as string).length);
+      const future = this.#future(key);
+      if (future?.gone === entry.kind || future?.info?.kind === entry.kind) continue;
+      const attributes = future?.attributes ?? entry.attributes;
+      entries.push(
+        key === entry.key && attributes === entry.attributes ? entry : { ...entry, key, attributes },
+      );
+    }
+    const rest = page.cursor === undefined ? others : sources;
+    if (page.cursor !== undefined && rest.length === 1 && source === prefix)
+      return { entries, cursor: page.cursor };
+    if (rest.length > 0) {
+      return { entries, cursor: ELSEWHERE + JSON.stringify({ sources: rest, inner: page.cursor }) };
+    }
+    entries.push(...this.#added(prefix));
+    return { entries, cursor: undefined };
+  }
+
+  async fetch(request: FetchRequest, signal?: AbortSignal): Promise<Fetched> {
+    const { key, match } = request;
+    const known = match === undefined ? undefined : this.#versions.known(key, match);
+    const nonce = known === undefined ? undefined : nonceOf(known);
+    if (nonce !== undefined) return this.#fetchPending(request, nonce, signal);
+    const asked = known === undefined ? request : { ...request, match: known };
+    const sources = this.#sources(key, this.#moves());
+    if (sources.length === 1 && sources[0] === key) return this.#port.fetch(this.#mount, asked, signal);
+    for (const source of [...sources, key]) {
+      try {
+        return await this.#port.fetch(this.#mount, { ...asked, key: source }, signal);
+      } catch (error) {
+        // It is on its way from one key to the other.
+        if (!MirageError.is(error, 'ENOENT') && !MirageError.is(error, 'ESTALE')) throw error;
+      }
+    }
+    throw new MirageError(`${key} is another version by now`, { errno: 'ESTALE' });
+  }
+
+  async #fetchPending(request: FetchRequest, nonce: string, signal?: AbortSignal): Promise<Fetched> {
+    const { key, range, fd } = request;
+    for (const { intent } of this.#queue.at(key)) {
+      if (intent.kind === 'put' && intent.nonce === nonce && intent.key === key) {
+        await this.#bytes.read(intent.file, range, fd, request.position);
+        request.onProgress?.(Math.min(range.offset + range.length, intent.size));
+        return futureOf(intent, 'file', intent.size, intent.attributes);
+      }
+      if (intent.kind === 'copy' && intent.nonce === nonce && intent.key === key) {
+        const { match: _, ...rest } = request;
+        const source = {
+          ...rest,
+          key: intent.from,
+          ...(intent.match !== undefined && { match: intent.match }),
+        };
+        try {
+          await this.fetch(source, signal);
+          return futureOf(intent, 'file', intent.size, intent.attributes);
+        } catch (error) {
+          if (!MirageError.is(error, 'ENOENT') && !MirageError.is(error, 'ESTALE')) throw error;
+          await this.#queue.settle(key);
+        }
+      }
+    }
+    const match = await this.#versions.resolve(key, request.match as string);
+    return this.#port.fetch(this.#mount, { ...request, match }, signal);
+  }
+
+  #future(key: string): Future | undefined {
+    let future: Future | undefined;
+    for (const { intent } of this.#queue.at(key)) {
+      switch (intent.kind) {
+        case 'put':
+          future = { info: futureOf(intent, 'file', intent.size, intent.attributes) };
+          break;
+        case 'makeDirectory':
+          future = { info: futureOf(intent, 'directory', undefined, intent.attributes) };
+          break;
+        case 'remove':
+          future = { gone: 'file' };
+          break;
+        case 'removeDirectory':
+          future = { gone: 'directory' };
+          break;
+        case 'copy':
+          if (intent.key === key) future = { info: futureOf(intent, 'file', intent.size, intent.attributes) };
+          else if (intent.removes) future = { gone: 'file' };
+          break;
+        case 'moveTree':
+          future =
+            intent.key === key
+              ? { info: futureOf(intent, 'directory', undefined, intent.attributes) }
+              : { gone: 'directory' };
+          break;
+        case 'setAttributes':
+          future =
+            future?.info === undefined
+              ? { ...future, attributes: intent.attributes }
+              : { info: { ...future.info, attributes: intent.attributes } };
+      }
+    }
+    return future;
+  }
+
+  /** What will be directly in a directory and may not be there yet. */
+  #added(directory: string): ObjectInfo[] {
+    const infos = new Map<string, ObjectInfo>();
+    for (const { intent } of this.#queue.in(directory)) {
+      const info = this.#future(intent.key)?.info;
+      if (info !== undefined) infos.set(info.key, info);
+    }
+    return [...infos.values()].filter(({ key }) => parentIs(key, directory));
+  }
+
+  #holdsSomething(directory: string): boolean {
+    return this.#queue.in(directory).length > 0 && this.#added(directory).length > 0;
+  }
+
+  /** Directories on the move, the newest first. */
+  #moves(): IntentOf<'moveTree'>[] {
+    return this.#queue.trees.map(({ intent }) => intent as IntentOf<'moveTree'>).reverse();
+  }
+
+  /** Where the store may have what will be under a key: under that key, and under those it comes from. */
+  #sources(key: string, moves: readonly IntentOf<'moveTree'>[]): string[] {
+    for (const [index, move] of moves.entries()) {
+      if (isWithin(key, move.key)) {
+        const before = move.from + key.slice(move.key.length);
+        return [key, ...this.#sources(before, moves.slice(index + 1))];
+      }
+      if (isWithin(key, move.from)) return [];
+    }
+    return [key];
+  }
+
+  async #statStore(
+    key: string,
+    moves: readonly IntentOf<'moveTree'>[],
+    signal?: AbortSignal,
+  ): Promise<ObjectInfo | undefined> {
+    const sources = this.#sources(key, moves);
+    // Between two questions it may have gone from the second place to the first.
+    if (sources.length > 1) sources.push(key);
+    for (const source of sources) {
+      const found = await this.#port.stat(this.#mount, source, signal);
+      if (found !== undefined) return source === key ? found : { ...found, key };
+    }
+    return undefined;
+  }
+}
+
+const parentIs = (key: string, directory: string): boolean =>
+  directory === '' ? !key.includes('/') : key.lastIndexOf('/') === directory.length;
+
+const implicitDirectory = (key: string): ObjectInfo => ({
+  key,
+  kind: 'directory',
+  size: undefined,
+  modified: { seconds: 0, nanoseconds: 0 },
+  validator: undefined,
+  attributes: undefined,
+});
