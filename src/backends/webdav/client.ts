@@ -1,0 +1,188 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Readable } from 'node:stream';
+import { type Dispatcher, Pool } from 'undici';
+import { sleep, systemTimers } from '../../clock/timers.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import { type Attempt, Refusal, toMirageError } from './errors.js';
+
+export interface ClientOptions {
+  /** Scheme, host and port. */
+  readonly origin: string;
+  /** Value of the Authorization header. */
+  readonly authorization: string | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+  /** PEM. */
+  readonly ca: string | undefined;
+  /** Milliseconds. */
+  readonly connectTimeout: number;
+}
+
+export interface Request {
+  readonly method: string;
+  /** Percent-encoded, with a leading slash. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer | Readable;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Dispatcher.ResponseData['body'];
+}
+
+const CONNECTIONS = 32;
+/** Servers that do not say how long they keep a connection open: Apache's own default is 5 s. Milliseconds. */
+const KEEP_ALIVE = 4_000;
+const REDIRECTS = 5;
+/** Methods that change nothing: they may follow a redirect. */
+const FOLLOWING = new Set(['GET', 'HEAD', 'PROPFIND', 'OPTIONS']);
+/** Longest Retry-After that is waited for here, milliseconds, and how often: callers above have a patience of their own. */
+const PATIENCE = 10_000;
+const WAITS = 3;
+/** Bytes of an error page that are read for its reason. */
+const REASON = 4096;
+
+/** HTTP connections to one server. Credentials never leave for another one. */
+export class Client {
+  readonly #pool: Pool;
+  readonly #origin: string;
+  readonly #headers: Readonly<Record<string, string>>;
+
+  constructor({ origin, authorization, headers, ca, connectTimeout }: ClientOptions) {
+    this.#origin = origin;
+    this.#headers = {
+      // A compressed answer has no ranges.
+      'accept-encoding': 'identity',
+      ...headers,
+      ...(authorization !== undefined && { authorization }),
+    };
+    this.#pool = new Pool(origin, {
+      connections: CONNECTIONS,
+      pipelining: 1,
+      keepAliveTimeout: KEEP_ALIVE,
+      // The layers watch for progress.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: { timeout: connectTimeout, ...(ca !== undefined && { ca }) },
+    });
+  }
+
+  /**
+   * Sends one request; resolves with an answer whose status is 2xx or one of `accepts`, its body unread. Whoever gets an answer
+   * reads its body or dumps it.
+   */
+  async request(request: Request, attempt: Attempt, accepts: readonly number[] = []): Promise<Answer> {
+    try {
+      const answer = await this.#patiently(request, attempt.signal);
+      if ((answer.status >= 200 && answer.status < 300) || accepts.includes(answer.status)) return answer;
+      throw new Refusal(answer.status, await reasonOf(answer));
+    } catch (error) {
+      throw toMirageError(error, attempt);
+    }
+  }
+
+  /** The same for an answer of which only the head matters. */
+  async head(
+    request: Request,
+    attempt: Attempt,
+    accepts: readonly number[] = [],
+  ): Promise<Omit<Answer, 'body'>> {
+    const { status, headers, body } = await this.request(request, attempt, accepts);
+    await dump(body);
+    return { status, headers };
+  }
+
+  close(): Promise<void> {
+    return this.#pool.destroy();
+  }
+
+  /** 429 and 503 with Retry-After: nothing has happened yet, and the server says when to come back (RFC 9110, 10.2.3). */
+  async #patiently(request: Request, signal: AbortSignal | undefined): Promise<Answer> {
+    for (let waits = 0; ; waits++) {
+      const answer = await this.#follow(request, signal);
+      if (answer.status !== 429 && answer.status !== 503) return answer;
+      const pause = retryAfter(answer.headers['retry-after']);
+      // A stream was consumed by the first try.
+      const again = typeof request.body !== 'object' || Buffer.isBuffer(request.body);
+      if (pause === undefined || pause > PATIENCE || waits === WAITS || !again) return answer;
+      await dump(answer.body);
+      await sleep(systemTimers, pause, signal ?? NEVER);
+    }
+  }
+
+  async #follow(request: Request, signal: AbortSignal | undefined): Promise<Answer> {
+    let { path } = request;
+    for (let redirects = 0; ; redirects++) {
+      const answer = await this.#pool.request({
+        method: request.method as Dispatcher.HttpMethod,
+        path,
+        headers: { ...this.#headers, ...request.headers },
+        body: request.body ?? null,
+        signal: signal ?? null,
+      });
+      const { location } = answer.headers;
+      const moved = [301, 302, 307, 308].includes(answer.statusCode);
+      if (!moved || typeof location !== 'string' || !FOLLOWING.has(request.method)) {
+        return { status: answer.statusCode, headers: answer.headers, body: answer.body };
+      }
+      await dump(answer.body);
+      const target = URL.canParse(location, this.#origin + path)
+        ? new URL(location, this.#origin + path)
+        : undefined;
+      if (target?.origin !== this.#origin) {
+        throw new MirageError(`${request.method} ${path}: redirected to ${target?.origin ?? 'nowhere'}`, {
+          errno: 'EIO',
+          hint: 'another server is asked to answer: put its address into `url` of the mount if you trust it',
+        });
+      }
+      if (redirects === REDIRECTS) {
+        throw new MirageError(`${request.method} ${path}: redirected again and again`, {
+          errno: 'ELOOP',
+          hint: 'correct `url` of the mount: the server sends every request elsewhere',
+        });
+      }
+      path = target.pathname + target.search;
+    }
+  }
+}
+
+/** Reads the rest of a body that nobody wants, so that its connection can be used again. */
+export async function dump(body: Answer['body']): Promise<void> {
+  await body.dump({ limit: 256 * 1024 }).catch(() => undefined);
+}
+
+/** Breaks an answer off: more of it may be under way than is worth waiting for. */
+export function discard(body: Answer['body'], reason?: Error): void {
+  body.on('error', () => undefined);
+  body.destroy(reason);
+}
+
+/** Milliseconds; seconds or a date in the header. */
+function retryAfter(value: string | string[] | undefined): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  if (/^\d{1,6}$/.test(value)) return Number(value) * 1000;
+  const until = Date.parse(value);
+  return Number.isNaN(until) ? undefined : Math.max(0, until - Date.now());
+}
+
+/** One line of what the server says about a refusal. */
+async function reasonOf({ body }: Answer): Promise<string> {
+  let text = '';
+  try {
+    for await (const chunk of body) {
+      text += (chunk as Buffer).toString();
+      if (text.length > REASON) break;
+    }
+  } catch {
+    // The status says enough.
+  }
+  const message = /<(?:\w+:)?message>([^<]*)</.exec(text)?.[1] ?? /<title>([^<]*)</i.exec(text)?.[1] ?? text;
+  return message
+    .replace(/<[^>]*>/g, ' ')
+    .replace(/\s+/g, ' ')
+    .trim()
+    .slice(0, 200);
+}
+
+const NEVER = new AbortController().signal;

@@ -1,0 +1,216 @@
+/**
+ * How a change meets only the version it is based on. The strongest way there is:
+ * - A lock: taken under the condition, held until the change is whole. A conditional PUT alone is not enough where the server looks at the
+ *   condition before it receives the body, as Apache does: two writers may both find it fulfilled.
+ * - The condition on the change itself, where the server has no locks.
+ * - Nothing: such a change is refused. Only one that may replace whatever is there (`conflicts: lastWriterWins`) is made.
+ */
+import { randomUUID } from 'node:crypto';
+import { sleep, systemTimers } from '../../clock/timers.js';
+import { MirageError } from '../../errors/mirage-error.js';
+import type { Log } from '../../log/log.js';
+import type { Context, ObjectInfo, Precondition } from '../contract.js';
+import type { Lock, Locks } from './locks.js';
+import { entityTag, isByTime } from './properties.js';
+import type { Traits } from './traits.js';
+
+/** What is to be changed: its key, its path on the server, and the same as a URL. */
+export interface Target {
+  readonly key: string;
+  readonly path: string;
+  readonly url: string;
+}
+
+/** What a change is made under. */
+export interface Held {
+  /** To be sent with every request that changes the resource. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** The change may be sent again when its outcome is unknown: nobody else can have changed the resource, or it does not matter. */
+  readonly repeatable: boolean;
+  /** The resource is gone, and its lock with it. */
+  removed(): void;
+}
+
+/** How long another writer's lock is waited for, milliseconds, and the longest pause between two tries. */
+const PATIENCE = 10_000;
+const LONGEST_PAUSE = 400;
+const LOST_ANSWERS = 3;
+
+export class Guard {
+  readonly #locks: Locks;
+  readonly #traits: Traits;
+  readonly #stat: (key: string, context: Context) => Promise<ObjectInfo | undefined>;
+  readonly #log: Log;
+  /** Changes of one path take turns here, so that they do not wait for each other's locks at the server. */
+  readonly #turns = new Map<string, Promise<void>>();
+
+  constructor(
+    locks: Locks,
+    traits: Traits,
+    stat: (key: string, context: Context) => Promise<ObjectInfo | undefined>,
+    log: Log,
+  ) {
+    this.#locks = locks;
+    this.#traits = traits;
+    this.#stat = stat;
+    this.#log = log;
+  }
+
+  /** Makes a change of the resource at `path` under its precondition: ESTALE where that does not hold. */
+  async change<T>(
+    { key, path, url }: Target,
+    precondition: Precondition,
+    context: Context,
+    work: (held: Held) => Promise<T>,
+  ): Promise<T> {
+    context.signal.throwIfAborted();
+    if (precondition.kind === 'any') {
+      await this.settled(path);
+      return work(UNGUARDED);
+    }
+    if (this.#traits.locks) return this.#locked({ key, path, url }, precondition, context, work);
+    const headers = this.#conditions(url, precondition);
+    if (headers === undefined) {
+      throw new MirageError(`${key}: the server cannot keep two writers apart`, {
+        errno: 'EROFS',
+        hint: 'it has no locks and ignores conditions: mount it with `conflicts: lastWriterWins` to write all the same',
+      });
+    }
+    return work({ headers, repeatable: false, removed() {} });
+  }
+
+  /** Keeps other writers away where the server has locks, whatever state the resource is in. */
+  async exclusively<T>(target: Target, context: Context, work: (held: Held) => Promise<T>): Promise<T> {
+    return this.#traits.locks ? this.#locked(target, { kind: 'any' }, context, work) : work(UNGUARDED);
+  }
+
+  /** A lock of ours on `path` that is still being given back would be in the way of a change without it. */
+  async settled(path: string): Promise<void> {
+    await this.#turns.get(path);
+  }
+
+  /** Waits for locks that are still being given back. */
+  async close(): Promise<void> {
+    await Promise.all(this.#turns.values());
+  }
+
+  #conditions(url: string, precondition: Precondition): Record<string, string> | undefined {
+    const { writeAbsent, writeMatch } = this.#traits;
+    if (precondition.kind === 'absent') return writeAbsent ? { 'if-none-match': '*' } : undefined;
+    if (precondition.kind !== 'match' || isByTime(precondition.validator) || writeMatch === false)
+      return undefined;
+    const tag = entityTag(precondition.validator);
+    return writeMatch === 'if' ? { if: `<${url}> ([${tag}])` } : { 'if-match': tag };
+  }
+
+  async #locked<T>(
+    { key, path, url }: Target,
+    precondition: Precondition,
+    context: Context,
+    work: (held: Held) => Promise<T>,
+  ): Promise<T> {
+    const before = this.#turns.get(path);
+    let end = (): void => undefined;
+    const mine = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const turn = Promise.all([before, mine]).then(() => {
+      if (this.#turns.get(path) === turn) this.#turns.delete(path);
+    });
+    this.#turns.set(path, turn);
+    let lock: Lock | undefined;
+    let renewal: NodeJS.Timeout | undefined;
+    let removed = false;
+    try {
+      await before;
+      lock = await this.#acquire(path, precondition, context);
+      const held = lock;
+      renewal = setInterval(() => this.#renew(held), held.milliseconds / 3);
+      await this.#verify(key, held, precondition, context);
+      return await work({
+        // Tagged with its resource: untagged, Apache would ask it of the folder, too.
+        headers: { if: `<${url}> (<${held.token}>)` },
+        repeatable: true,
+        removed: () => {
+          removed = true;
+        },
+      });
+    } catch (error) {
+      // An empty resource that came with the lock is not for others to find.
+      if (lock?.created === true && !removed) removed = await this.#locks.remove(lock);
+      if (lock !== undefined && !removed) await this.#release(lock);
+      lock = undefined;
+      throw error;
+    } finally {
+      clearInterval(renewal);
+      // Nobody needs to wait until it is given back, but the next one here.
+      if (lock === undefined || removed) end();
+      else void this.#release(lock).finally(end);
+    }
+  }
+
+  async #acquire(path: string, precondition: Precondition, context: Context): Promise<Lock> {
+    const { signal } = context;
+    const owner = `mirage-${randomUUID()}`;
+    const conditions = this.#traits.lockConditions ? conditionsOfLock(precondition) : {};
+    const deadline = performance.now() + PATIENCE;
+    let pause = 10;
+    for (let lost = 0; ; ) {
+      try {
+        return await this.#locks.lock({ path, owner, conditions, signal });
+      } catch (error) {
+        if (!MirageError.is(error)) throw error;
+        if (error.outcomeUnknown && !signal.aborted && lost++ < LOST_ANSWERS) {
+          const found = await this.#locks.find(path, owner, signal);
+          if (found !== undefined) return found;
+        } else if (error.errno !== 'EBUSY' || performance.now() > deadline) throw error;
+      }
+      await sleep(systemTimers, pause * (0.5 + Math.random() / 2), signal);
+      pause = Math.min(LONGEST_PAUSE, pause * 2);
+    }
+  }
+
+  /** Under the lock nothing changes any more: what is there now is what the change will meet. */
+  async #verify(key: string, lock: Lock, precondition: Precondition, context: Context): Promise<void> {
+    const { lockConditions } = this.#traits;
+    if (precondition.kind === 'absent') {
+      if (lock.created || lockConditions) return;
+      if ((await this.#stat(key, context)) === undefined) return;
+    } else if (precondition.kind === 'match') {
+      if (!lock.created && lockConditions && !isByTime(precondition.validator)) return;
+      if (!lock.created && (await this.#stat(key, context))?.validator === precondition.validator) return;
+    } else return;
+    throw new MirageError(`${key}: another writer was first`, { errno: 'ESTALE' });
+  }
+
+  #renew(lock: Lock): void {
+    this.#locks
+      .refresh(lock, undefined, AbortSignal.timeout(lock.milliseconds / 3))
+      .catch((error: unknown) => {
+        // The change itself will hear that the token is not valid any more.
+        this.#log.warn('a lock could not be renewed', { path: lock.path, reason: String(error) });
+      });
+  }
+
+  async #release(lock: Lock): Promise<void> {
+    try {
+      await this.#locks.unlock(lock, AbortSignal.timeout(PATIENCE));
+    } catch (error) {
+      this.#log.warn('a lock could not be given back and ends by itself', {
+        path: lock.path,
+        seconds: lock.milliseconds / 1000,
+        reason: String(error),
+      });
+    }
+  }
+}
+
+const UNGUARDED: Held = { headers: {}, repeatable: true, removed() {} };
+
+function conditionsOfLock(precondition: Precondition): Record<string, string> {
+  if (precondition.kind === 'absent') return { 'if-none-match': '*' };
+  if (precondition.kind === 'match' && !isByTime(precondition.validator)) {
+    return { if: `([${entityTag(precondition.validator)}])` };
+  }
+  return {};
+}
