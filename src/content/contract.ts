@@ -73,6 +73,16 @@ export interface StagedFile {
   discard(): void;
   /** Moves the bytes to `path` (a conflict record keeps them). Ends this staged file. */
   keep(path: string): Promise<void>;
+  /** Somebody else has the same bytes under another name, and is asked before they change. */
+  lend(loan: Loan): void;
+}
+
+/** The other holder of the bytes of a staged file. */
+export interface Loan {
+  /** Undefined: they may change now; else a promise after which it is to be asked again. */
+  recall(): undefined | Promise<void>;
+  /** The staged file has ended: they will not change any more. */
+  giveBack(): void;
 }
 
 export interface ContentStore {
@@ -86,6 +96,11 @@ export interface ContentStore {
   /** A new empty file, or one based on a version whose bytes are fetched only where needed (`size`: how much of it is kept). */
   stage(base?: { file: CleanFile; size: number }): StagedFile;
   newCursor(): ReadCursor;
+  /**
+   * The same bytes are called otherwise by the store. `between` may change how the cache file looks from outside (its link count), and is
+   * called once whether there is such a file or not.
+   */
+  relabel(version: Version, validator: Validator, between: () => void): void;
   /** Forgets cached versions of an object. */
   drop(mount: MountIndex, key: string): void;
   close(): Promise<void>;

@@ -7,9 +7,10 @@ import { MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
 import { localFiles, Stat } from '../native/local-files.js';
 import type { CachedFile } from './clean-file.js';
-import type { CleanFile, ReadCursor, StagedFile, Version } from './contract.js';
+import type { CleanFile, Loan, ReadCursor, StagedFile, Version } from './contract.js';
 import type { DiskSpace } from './disk-space.js';
 import { RangeSet } from './range-set.js';
+import { newCursor } from './read-ahead.js';
 
 /** Bytes copied from the base before other requests get their turn. */
 const COPY = 1024 * 1024;
@@ -23,6 +24,9 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
 const flushFile = promisify(fsync);
+
+/** A clean file that can be held once more. */
+export type SharedFile = CleanFile & { retain(): void };
 
 export interface StagedFileOwner {
   readonly space: DiskSpace;
@@ -41,7 +45,7 @@ export class WorkingFile implements StagedFile {
   readonly fd: number;
   readonly #path: string;
   readonly #owner: StagedFileOwner;
-  readonly #base: CachedFile | undefined;
+  readonly #base: SharedFile | undefined;
   readonly #own = new RangeSet();
   #baseSize: number;
   #size: number;
@@ -53,18 +57,19 @@ export class WorkingFile implements StagedFile {
   /** Somebody waited for the last commit and has not had a turn since. */
   #waited = false;
   #commits: Promise<unknown> = Promise.resolve();
+  #loan: Loan | undefined;
   #charged = 0;
   #unmeasured = 0;
   #ended = false;
 
-  constructor(owner: StagedFileOwner, path: string, base: CachedFile | undefined, size: number) {
+  constructor(owner: StagedFileOwner, path: string, base: SharedFile | undefined, size: number) {
     this.#owner = owner;
     this.#path = path;
     this.#base = base;
     this.#baseSize = base ? Math.min(size, base.version.size) : 0;
     this.#size = size;
     this.fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-    if (base) base.references++;
+    base?.retain();
     if (size > 0) ftruncateSync(this.fd, size);
   }
 
@@ -82,11 +87,12 @@ export class WorkingFile implements StagedFile {
   }
 
   ensureAll(signal: AbortSignal): undefined | Promise<void> {
-    return this.ensure(0, this.#baseSize, { next: 0, window: 0 }, signal);
+    return this.ensure(0, this.#baseSize, newCursor(), signal);
   }
 
   prepareWrite(offset: number, length: number, signal: AbortSignal): undefined | Promise<void> {
-    if (this.#frozen !== undefined) return this.#thawed(signal).then(() => this.#charge(offset, length));
+    const waiting = this.#mayChange(signal);
+    if (waiting !== undefined) return waiting.then(() => this.#charge(offset, length));
     this.#charge(offset, length);
     return undefined;
   }
@@ -100,14 +106,15 @@ export class WorkingFile implements StagedFile {
   }
 
   truncate(size: number, signal: AbortSignal): undefined | Promise<void> {
-    if (this.#frozen !== undefined) return this.#thawed(signal).then(() => this.#truncate(size));
+    const waiting = this.#mayChange(signal);
+    if (waiting !== undefined) return waiting.then(() => this.#truncate(size));
     this.#truncate(size);
     return undefined;
   }
 
   allocate(mode: number, offset: number, length: number, signal: AbortSignal): undefined | Promise<void> {
-    if (this.#frozen !== undefined)
-      return this.#thawed(signal).then(() => this.#allocate(mode, offset, length));
+    const waiting = this.#mayChange(signal);
+    if (waiting !== undefined) return waiting.then(() => this.#allocate(mode, offset, length));
     this.#allocate(mode, offset, length);
     return undefined;
   }
@@ -161,6 +168,10 @@ export class WorkingFile implements StagedFile {
     this.#close();
   }
 
+  lend(loan: Loan): void {
+    this.#loan = loan;
+  }
+
   /** Leaves the file where it is, for the next start to find. */
   abandon(): void {
     if (this.#ended) return;
@@ -175,6 +186,7 @@ export class WorkingFile implements StagedFile {
 
   #end(): void {
     this.#ended = true;
+    this.#loan?.giveBack();
     this.#base?.release();
     this.#owner.ended(this);
   }
@@ -204,16 +216,16 @@ export class WorkingFile implements StagedFile {
         await fetched;
         continue;
       }
-      this.#copy(base.fd, at, length);
+      this.#copy(base, at, length);
       if (length === COPY) await nextTurn();
     }
   }
 
-  #copy(from: number, offset: number, length: number): void {
+  #copy(base: SharedFile, offset: number, length: number): void {
     this.#charge(offset, length);
     for (let done = 0; done < length; ) {
       const at = offset + done;
-      const copied = localFiles().copyFileRange(from, at, this.fd, at, length - done);
+      const copied = localFiles().copyFileRange(base.fd, base.start + at, this.fd, at, length - done);
       if (copied < 0) throw MirageError.system('copy_file_range', -copied);
       if (copied === 0) throw new MirageError('a cache file is shorter than it was', { errno: 'EIO' });
       this.#own.add(at, at + copied);
@@ -315,6 +327,12 @@ export class WorkingFile implements StagedFile {
       at = hole;
     }
     return this.#size;
+  }
+
+  /** Undefined: nobody reads the bytes now. */
+  #mayChange(signal: AbortSignal): undefined | Promise<void> {
+    const waiting = this.#frozen === undefined ? this.#loan?.recall() : this.#thawed(signal);
+    return waiting?.then(() => this.#mayChange(signal));
   }
 
   async #thawed(signal: AbortSignal): Promise<void> {
