@@ -18,6 +18,8 @@ export interface Check {
   readonly name: string;
   /** Left out: every backend owes it. */
   readonly requires?: (backend: Backend) => boolean;
+  /** Works on what the store holds already. Only such checks run on a store that can only be read. */
+  readonly writesNothing?: true;
   run(backend: Backend, tools: Tools): Promise<void>;
 }
 
@@ -116,17 +118,18 @@ export async function runChecks(
 }
 
 export async function runCheck(backend: Backend, check: Check, signal: AbortSignal): Promise<CheckResult> {
-  const { name } = check;
-  if (check.requires?.(backend) === false) return { name, outcome: 'skipped' };
+  const { name, writesNothing } = check;
+  const impossible = backend.capabilities.readOnly === true && writesNothing !== true;
+  if (impossible || check.requires?.(backend) === false) return { name, outcome: 'skipped' };
   const tools = new Tools(backend, `conformance-${randomUUID()}`, signal);
   try {
-    await tools.createDirectory(tools.directory);
+    if (writesNothing !== true) await tools.createDirectory(tools.directory);
     await check.run(backend, tools);
-    await tools.clear(tools.directory);
+    if (writesNothing !== true) await tools.clear(tools.directory);
     return { name, outcome: 'passed' };
   } catch (error) {
     // What the check left behind is less important than what it found.
-    await tools.clear(tools.directory).catch(() => undefined);
+    if (writesNothing !== true) await tools.clear(tools.directory).catch(() => undefined);
     return { name, outcome: 'failed', error };
   }
 }

@@ -3,6 +3,7 @@ import { nameChecks } from './names.js';
 import { objectChecks } from './objects.js';
 import { optionalChecks } from './optional.js';
 import { preconditionChecks } from './preconditions.js';
+import { readOnlyChecks } from './read-only.js';
 
 export { type Check, type CheckResult, runCheck, runChecks } from './check.js';
 
@@ -12,4 +13,5 @@ export const conformanceChecks: readonly Check[] = [
   ...nameChecks,
   ...preconditionChecks,
   ...optionalChecks,
+  ...readOnlyChecks,
 ];

@@ -14,7 +14,7 @@ import type {
 import { type Answer, discard, type HttpClient, isWithSlash, resolveUrl, show } from './client.js';
 import { refusal } from './errors.js';
 import { type IndexEntry, parseHtmlIndex, parseJsonIndex } from './index-page.js';
-import { cutTo, type IndexTraits, nginxETag, traitsOf, unbelieved } from './index-traits.js';
+import { cutTo, type IndexTraits, traitsOf, unbelieved } from './index-traits.js';
 import type { Given, Places } from './places.js';
 import { type Poured, pour } from './pour.js';
 import { isDigest, Verified } from './verified.js';
@@ -292,7 +292,7 @@ export class HttpBackend implements Backend {
     const at: Timestamp = { seconds, nanoseconds: 0 };
     if (kind === 'directory') return { ...directory(key), modified: at };
     const exact = traits.exactSizes && size !== undefined;
-    const validator = exact && traits.nginxETags ? nginxETag(modified, size) : undefined;
+    const validator = exact ? traits.versionOf?.(modified, size) : undefined;
     return {
       key,
       kind,

@@ -1,6 +1,6 @@
 import type { Timestamp, Validator } from '../contract.js';
 import type { IndexEntry } from './index-page.js';
-import type { Described } from './versions.js';
+import { type Described, timeAndSize } from './versions.js';
 
 /** How far the index of a tree can be believed: found out once, by asking for one file that it lists. */
 export interface IndexTraits {
@@ -10,11 +10,11 @@ export interface IndexTraits {
   readonly zone: number;
   /** Seconds that its times are cut to. */
   readonly grain: number;
-  /** ETags are made of time and size as nginx makes them, so that an entry tells its version. */
-  readonly nginxETags: boolean;
+  /** The version of a file by its time and size, where the server makes its versions of no more than these. */
+  readonly versionOf: ((modified: number, size: number) => Validator) | undefined;
 }
 
-export const unbelieved: IndexTraits = { exactSizes: false, zone: 0, grain: 1, nginxETags: false };
+export const unbelieved: IndexTraits = { exactSizes: false, zone: 0, grain: 1, versionOf: undefined };
 
 const MINUTE = 60;
 const QUARTER = 900;
@@ -28,16 +28,17 @@ export function traitsOf(entry: IndexEntry, truth: Described): IndexTraits {
   const zone = modified - (modified % grain) - entry.modified;
   // Zones differ by quarters of an hour: this is no zone but another version.
   if (zone % QUARTER !== 0) return unbelieved;
-  return {
-    exactSizes: true,
-    zone,
-    grain,
-    nginxETags: grain === 1 && zone === 0 && truth.validator === nginxETag(entry.modified, entry.size),
-  };
+  const { modified: listed, size } = entry;
+  const exact = grain === 1 && zone === 0;
+  const versionOf = exact ? VERSIONS.find((version) => version(listed, size) === truth.validator) : undefined;
+  return { exactSizes: true, zone, grain, versionOf };
 }
 
-export const nginxETag = (modified: number, size: number): Validator =>
-  `"${modified.toString(16)}-${size.toString(16)}"`;
+const VERSIONS: readonly ((modified: number, size: number) => Validator)[] = [
+  // The ETags of nginx.
+  (modified, size) => `"${modified.toString(16)}-${size.toString(16)}"`,
+  timeAndSize,
+];
 
 /** The same time wherever it comes from: an answer is cut to what the index shows. */
 export const cutTo = (grain: number, { seconds }: Timestamp): Timestamp => ({

@@ -76,7 +76,7 @@ export async function pour(
     if (!answer.body.readableEnded) answer.body.destroy();
   }
   signal.throwIfAborted();
-  if (position < end && Number.isFinite(end)) throw endedEarly(subject);
+  if (size !== undefined && position < end) throw endedEarly(subject);
   const ended = body.readableEnded && part === undefined;
   return { size: size ?? (ended ? position : undefined), digest: whole ? finished(hash) : undefined };
 }

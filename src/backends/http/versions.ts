@@ -46,8 +46,12 @@ function validatorOf(headers: Headers, size: number | undefined): Validator | un
   if (etag !== undefined && isStrong(etag)) return etag;
   const modified = lastModified(headers);
   if (etag === undefined && modified === undefined) return undefined;
-  return `${etag ?? ''}@${modified ?? ''}+${size ?? ''}`;
+  return `${etag ?? ''}${timeAndSize(modified, size)}`;
 }
+
+/** Where there is nothing better: seconds since 1970 and bytes, as far as they are known. */
+export const timeAndSize = (modified: number | undefined, size: number | undefined): Validator =>
+  `@${modified ?? ''}+${size ?? ''}`;
 
 /** The validator is a strong ETag: bytes of two answers that carry it belong together. */
 export const isStrong = (validator: string): boolean => validator.startsWith('"');
