@@ -1,0 +1,447 @@
+import { MirageError } from '../../errors/mirage-error.js';
+import type { Context } from '../contract.js';
+import type {
+  FileServer,
+  FileServerFeatures,
+  HandleRange,
+  OpenedFile,
+  OpenHow,
+  ServerAttributeChange,
+  ServerAttributes,
+  ServerEntry,
+  ServerHandle,
+  ServerUsage,
+} from '../file-server.js';
+import {
+  needsKnown,
+  type OwnerMap,
+  toServerAttributes,
+  toWireChange,
+  type WireAttributes,
+} from './attributes.js';
+import { Blocks } from './blocks.js';
+import { Call } from './call.js';
+import type { Connections } from './connections.js';
+import { statusOf } from './errors.js';
+import { explained, explainWrite, isDirectory, isSymlink, look, type Refusal } from './explain.js';
+import { OpenFlag, Status } from './packet.js';
+import { Requests, shown } from './requests.js';
+import type { ServerTraits, Session } from './session.js';
+import { readIntoFile, writeFromFile } from './transfer.js';
+
+/** READDIR requests under way: the first answers of a large directory tell that there is more. */
+const FIRST_LISTINGS = 2;
+const MOST_LISTINGS = 16;
+/** A server is busy with one copy for so many bytes at most, and answers nobody else on the connection meanwhile. */
+const COPY_BYTES = 64 * 2 ** 20;
+/** NUL cannot be in a path, and would cut it short at some servers. */
+const NO_PATH = /\0/;
+
+interface OpenHandle {
+  readonly session: Session;
+  /** The server's own name of it. */
+  readonly remote: string;
+}
+
+/** The files below one folder of an SFTP server. */
+export class SftpFileServer implements FileServer {
+  readonly features: FileServerFeatures;
+  readonly #connections: Connections;
+  readonly #root: string;
+  readonly #owners: OwnerMap;
+  readonly #handles = new Map<ServerHandle, OpenHandle>();
+  readonly blocks = new Blocks();
+  #lastHandle = 0;
+
+  /** `root`: absolute, as the server names it. */
+  constructor(connections: Connections, root: string, owners: OwnerMap, traits: ServerTraits) {
+    this.#connections = connections;
+    this.#root = root === '/' ? '' : root;
+    this.#owners = owners;
+    this.features = featuresOf(traits);
+  }
+
+  /** The server's path of a path of the mount. */
+  at(path: string): string {
+    if (NO_PATH.test(path)) throw new MirageError(`${shown(path)} is no path`, { errno: 'EINVAL' });
+    return path === '' ? this.#root || '/' : `${this.#root}/${path}`;
+  }
+
+  attributes(wire: WireAttributes, longname?: string): ServerAttributes {
+    return toServerAttributes(wire, this.#owners, longname);
+  }
+
+  lstat(path: string, context: Context): Promise<ServerAttributes | undefined> {
+    const place = this.at(path);
+    return this.#connections.run(context, true, async (ask) => {
+      const found = await look(ask, place);
+      return found && this.attributes(found);
+    });
+  }
+
+  list(
+    path: string,
+    onPage: (entries: readonly ServerEntry[]) => void | Promise<void>,
+    context: Context,
+  ): Promise<void> {
+    const place = this.at(path);
+    const given = new Set<string>();
+    return this.#connections.run(context, true, async (ask) => {
+      const handle = await explained(ask, { operation: 'open', path: place }, ask.opendir(place));
+      const running: ReturnType<Requests['readdir']>[] = [];
+      const begin = (): void => {
+        const page = ask.readdir(handle, `list ${shown(place)}`);
+        page.catch(() => undefined);
+        running.push(page);
+      };
+      try {
+        let wanted = FIRST_LISTINGS;
+        while (running.length < wanted) begin();
+        for (;;) {
+          const page = await running.shift()!;
+          if (page.length === 0) return;
+          wanted = Math.min(MOST_LISTINGS, wanted * 2);
+          while (running.length < wanted) begin();
+          const entries: ServerEntry[] = [];
+          for (const { name, longname, attributes } of page) {
+            if (!isName(name)) continue;
+            // Only a listing that was begun again can meet a name for the second time.
+            if (given.has(name)) continue;
+            entries.push({ ...this.attributes(attributes, longname), name });
+          }
+          await onPage(entries);
+          for (const { name } of entries) given.add(name);
+        }
+      } finally {
+        void ask.close(handle).catch(() => undefined);
+      }
+    });
+  }
+
+  readlink(path: string, context: Context): Promise<string> {
+    const place = this.at(path);
+    return this.#connections.run(context, true, (ask) =>
+      explained(ask, { operation: 'readlink', path: place }, ask.readlink(place)),
+    );
+  }
+
+  async statfs(path: string, context: Context): Promise<ServerUsage> {
+    const place = this.at(path);
+    return this.#connections.run(context, true, (ask) => {
+      if (!ask.session.offers('statvfs@openssh.com')) throw notOffered('statvfs');
+      return ask.statvfs(place);
+    });
+  }
+
+  async open(path: string, how: OpenHow, context: Context): Promise<OpenedFile> {
+    const place = this.at(path);
+    const flags =
+      (how.read ? OpenFlag.read : 0) |
+      (how.write ? OpenFlag.write : 0) |
+      (how.create || how.exclusive ? OpenFlag.create : 0) |
+      (how.exclusive ? OpenFlag.exclusive : 0) |
+      (how.truncate ? OpenFlag.truncate : 0);
+    const given = how.mode === undefined ? {} : { mode: how.mode & 0o7777 };
+    const refusal: Refusal = {
+      operation: 'open',
+      path: place,
+      exclusive: how.exclusive ?? false,
+      write: how.write,
+    };
+    const opened = async (ask: Requests): Promise<OpenedFile> => {
+      const opening = ask.open(place, flags, given, how.exclusive ?? false);
+      const looking = ask.lstat(place);
+      looking.catch(() => undefined);
+      const remote = await explained(ask, refusal, opening);
+      try {
+        const found = await looking.catch((error) => {
+          // Removed or renamed in between: the open file still has its attributes.
+          if (statusOf(error) === undefined) throw error;
+          return ask.fstat(remote);
+        });
+        if (isDirectory(found))
+          throw new MirageError(`open ${shown(place)}: a directory`, { errno: 'EISDIR' });
+        const handle = ++this.#lastHandle;
+        this.#handles.set(handle, { session: ask.session, remote });
+        return { handle, attributes: this.attributes(found) };
+      } catch (error) {
+        void ask.close(remote).catch(() => undefined);
+        throw error;
+      }
+    };
+    return this.#connections.run(context, how.exclusive !== true, opened, 'content');
+  }
+
+  read(handle: ServerHandle, range: HandleRange, context: Context): Promise<number> {
+    return this.#with(handle, context, (ask, remote) => readIntoFile(ask, remote, range, this.blocks));
+  }
+
+  write(handle: ServerHandle, range: HandleRange, context: Context): Promise<void> {
+    return this.#with(handle, context, async (ask, remote) => {
+      try {
+        await writeFromFile(ask, remote, range, this.blocks);
+      } catch (error) {
+        throw await explainWrite(ask, remote, error);
+      }
+    });
+  }
+
+  fstat(handle: ServerHandle, context: Context): Promise<ServerAttributes> {
+    return this.#with(handle, context, async (ask, remote) => this.attributes(await ask.fstat(remote)));
+  }
+
+  fsync(handle: ServerHandle, context: Context): Promise<void> {
+    return this.#with(handle, context, async (ask, remote) => {
+      if (!this.features.fsync) throw notOffered('fsync');
+      try {
+        await ask.fsync(remote);
+      } catch (error) {
+        throw await explainWrite(ask, remote, error);
+      }
+    });
+  }
+
+  async close(handle: ServerHandle, context: Context): Promise<void> {
+    const open = this.#handles.get(handle);
+    // A connection that is gone has closed its files.
+    if (open === undefined || open.session.lost !== undefined) {
+      this.#handles.delete(handle);
+      return;
+    }
+    try {
+      await this.#with(handle, context, (ask, remote) => ask.close(remote));
+    } finally {
+      this.#handles.delete(handle);
+    }
+  }
+
+  async copyRange(
+    from: ServerHandle,
+    fromOffset: number,
+    to: ServerHandle,
+    toOffset: number,
+    length: number,
+    context: Context,
+  ): Promise<number> {
+    const source = this.#handle(from);
+    // The request names two handles of one connection; and a file's own bytes may overlap.
+    if (!this.features.copyRange || source.session !== this.#handle(to).session || from === to) {
+      throw notOffered('copy-data');
+    }
+    return this.#with(to, context, async (ask, target) => {
+      const { size = 0 } = await ask.fstat(source.remote);
+      const total = Math.max(0, Math.min(length, size - fromOffset));
+      try {
+        for (let done = 0; done < total; ) {
+          const part = Math.min(COPY_BYTES, total - done);
+          await ask.copyData(source.remote, fromOffset + done, part, target, toOffset + done);
+          done += part;
+        }
+      } catch (error) {
+        throw await explainWrite(ask, target, error);
+      }
+      return total;
+    });
+  }
+
+  async setAttributes(
+    target: string | ServerHandle,
+    change: ServerAttributeChange,
+    context: Context,
+  ): Promise<ServerAttributes> {
+    if (typeof target === 'number') {
+      return this.#with(target, context, async (ask, remote) => {
+        const known = needsKnown(change) ? await ask.fstat(remote) : undefined;
+        const setting = this.#inOrder(change, known).map((wire) => ask.fsetstat(remote, wire));
+        const after = ask.fstat(remote);
+        after.catch(() => undefined);
+        try {
+          await allOf(setting);
+        } catch (error) {
+          throw await explainWrite(ask, remote, renamedForOwner(error));
+        }
+        return this.attributes(await after);
+      });
+    }
+    const path = this.at(target);
+    return this.#connections.run(context, true, (ask) =>
+      explained(ask, { operation: 'setattr', path }, this.#setByPath(ask, path, change)),
+    );
+  }
+
+  mkdir(path: string, mode: number, context: Context): Promise<ServerAttributes> {
+    const place = this.at(path);
+    return this.#create(context, { operation: 'mkdir', path: place }, place, (ask) =>
+      ask.mkdir(place, mode & 0o7777),
+    );
+  }
+
+  symlink(target: string, path: string, context: Context): Promise<ServerAttributes> {
+    const place = this.at(path);
+    return this.#create(context, { operation: 'symlink', path: place }, place, (ask) =>
+      ask.symlink(target, place),
+    );
+  }
+
+  async link(existing: string, path: string, context: Context): Promise<ServerAttributes> {
+    if (!this.features.hardLinks) throw notOffered('hardlink');
+    const from = this.at(existing);
+    const to = this.at(path);
+    return this.#create(context, { operation: 'link', path: from, to }, to, (ask) => ask.link(from, to));
+  }
+
+  rmdir(path: string, context: Context): Promise<void> {
+    const place = this.at(path);
+    return this.#connections.run(context, false, (ask) =>
+      explained(ask, { operation: 'rmdir', path: place }, ask.rmdir(place)),
+    );
+  }
+
+  unlink(path: string, context: Context): Promise<void> {
+    const place = this.at(path);
+    return this.#connections.run(context, false, (ask) =>
+      explained(ask, { operation: 'unlink', path: place }, ask.remove(place)),
+    );
+  }
+
+  async rename(
+    from: string,
+    to: string,
+    { replace }: { readonly replace: boolean },
+    context: Context,
+  ): Promise<void> {
+    const path = this.at(from);
+    const target = this.at(to);
+    if (replace && !this.features.renameReplace) throw notOffered('posix-rename');
+    if (!replace && !this.features.renameExclusive) throw notOffered('a rename that does not replace');
+    return this.#connections.run(context, false, (ask) =>
+      explained(
+        ask,
+        { operation: 'rename', path, to: target, exclusive: !replace },
+        replace ? ask.posixRename(path, target) : ask.rename(path, target),
+      ),
+    );
+  }
+
+  /** A change that makes a name, and the question what became of it, in one round trip. */
+  #create(
+    context: Context,
+    refusal: Refusal,
+    place: string,
+    make: (ask: Requests) => Promise<void>,
+  ): Promise<ServerAttributes> {
+    return this.#connections.run(context, false, async (ask) => {
+      const making = make(ask);
+      const looking = ask.lstat(place);
+      looking.catch(() => undefined);
+      await explained(ask, refusal, making);
+      return this.attributes(await looking);
+    });
+  }
+
+  /** The owner first: changing it takes the set-user-id bits away that the mode may name. */
+  #inOrder(change: ServerAttributeChange, known: WireAttributes | undefined): WireAttributes[] {
+    const { uid, gid, ...rest } = toWireChange(change, this.#owners, known);
+    if (uid === undefined || gid === undefined) return [rest];
+    return Object.keys(rest).length === 0 ? [{ uid, gid }] : [{ uid, gid }, rest];
+  }
+
+  async #setByPath(ask: Requests, path: string, change: ServerAttributeChange): Promise<ServerAttributes> {
+    const direct = this.features.linkAttributes && change.size === undefined && !needsKnown(change);
+    if (direct) {
+      const setting = this.#inOrder(change, undefined).map((wire) => ask.lsetstat(path, wire));
+      const looking = ask.lstat(path);
+      looking.catch(() => undefined);
+      try {
+        await allOf(setting);
+        return this.attributes(await looking);
+      } catch (error) {
+        // Some servers know it for symlinks only half: a file is as well served by the plain request.
+        const status = statusOf(error);
+        if (status !== Status.failure && status !== Status.unsupported) throw error;
+        if (isSymlink(await looking)) throw notOffered('attributes of a symlink');
+      }
+    }
+    const known = await ask.lstat(path);
+    const onLink = isSymlink(known);
+    if (onLink && change.size !== undefined) {
+      throw new MirageError(`${shown(path)} is a symlink: it has no size to set`, { errno: 'EINVAL' });
+    }
+    if (onLink && !this.features.linkAttributes) throw notOffered('attributes of a symlink');
+    const setting = this.#inOrder(change, known).map((wire) =>
+      onLink ? ask.lsetstat(path, wire) : ask.setstat(path, wire),
+    );
+    const looking = ask.lstat(path);
+    looking.catch(() => undefined);
+    await allOf(setting);
+    return this.attributes(await looking);
+  }
+
+  #handle(handle: ServerHandle): OpenHandle {
+    const open = this.#handles.get(handle);
+    if (open === undefined || open.session.lost !== undefined) {
+      this.#handles.delete(handle);
+      throw goneHandle(open?.session.lost);
+    }
+    return open;
+  }
+
+  async #with<T>(
+    handle: ServerHandle,
+    context: Context,
+    work: (ask: Requests, remote: string) => Promise<T>,
+  ): Promise<T> {
+    const { session, remote } = this.#handle(handle);
+    using call = new Call(context.signal);
+    try {
+      return await work(new Requests(session, call), remote);
+    } catch (error) {
+      if (session.lost === undefined || call.signal.aborted) throw error;
+      if (MirageError.is(error) && !error.retryable) throw error;
+      this.#handles.delete(handle);
+      // Silence is an answer of its own: the time for one is over.
+      throw session.lost.errno === 'ETIMEDOUT' ? error : goneHandle(error);
+    }
+  }
+}
+
+function featuresOf({ extensions, readBytes, writeBytes, handles }: ServerTraits): FileServerFeatures {
+  const offers = (name: string): boolean => extensions.has(name);
+  const isOpenSsh = offers('posix-rename@openssh.com');
+  return {
+    renameReplace: isOpenSsh,
+    // By link and unlink, so that the name is never taken from anybody.
+    renameExclusive: true,
+    hardLinks: offers('hardlink@openssh.com'),
+    symlinks: true,
+    fsync: offers('fsync@openssh.com'),
+    statfs: offers('statvfs@openssh.com'),
+    copyRange: offers('copy-data'),
+    linkAttributes: offers('lsetstat@openssh.com'),
+    nanoseconds: false,
+    handlesOutliveNames: isOpenSsh,
+    maximumHandles: handles,
+    maximumRead: readBytes,
+    maximumWrite: writeBytes,
+  };
+}
+
+/** A name that the host's kernel would not let in is no name: it could lead out of the directory. */
+const isName = (name: string): boolean =>
+  name !== '' && name !== '.' && name !== '..' && !name.includes('/') && !name.includes('\0');
+
+async function allOf(requests: readonly Promise<void>[]): Promise<void> {
+  for (const request of requests) request.catch(() => undefined);
+  for (const request of requests) await request;
+}
+
+const renamedForOwner = (error: unknown): unknown =>
+  statusOf(error) === Status.permissionDenied && MirageError.is(error)
+    ? new MirageError(error.message, { errno: 'EPERM', cause: error.cause })
+    : error;
+
+const notOffered = (what: string): MirageError =>
+  new MirageError(`the server does not offer ${what}`, { errno: 'ENOTSUP' });
+
+const goneHandle = (cause: unknown): MirageError =>
+  new MirageError('the connection of an open file was lost', { errno: 'EBADF', cause });
