@@ -4,6 +4,7 @@ import { layered } from './layers/stack.js';
 import { localOptions } from './local/options.js';
 import { ramOptions } from './ram/options.js';
 import { s3Options } from './s3/options.js';
+import { sftpOptions } from './sftp/options.js';
 
 /** The only place that names concrete backends: type of a mount → what its options are and where its code is. */
 export const backendTypes: Readonly<Record<string, BackendType>> = {
@@ -18,5 +19,10 @@ export const backendTypes: Readonly<Record<string, BackendType>> = {
     options: httpOptions,
     placement: 'remote',
     load: async () => layered(await import('./http/open.js')),
+  },
+  sftp: {
+    options: sftpOptions,
+    placement: 'remote',
+    load: async () => layered(await import('./sftp/open.js')),
   },
 };

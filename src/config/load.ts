@@ -133,6 +133,20 @@ function sourceOptions(source: string): Record<string, string> {
       if (bucket) return { type: 's3', bucket, ...(prefix && { prefix }) };
       break;
     }
+    case 'sftp': {
+      // A path begins at the root of the server, or after /~/ at the home of the user.
+      const [, user, host, port, path] =
+        /^\/\/(?:([^@/]+)@)?(\[[^\]]+\]|[^:/]+)(?::(\d+))?(\/.*)?$/s.exec(rest ?? '') ?? [];
+      if (!host || user?.includes(':') || /%(?![0-9a-f]{2})/i.test(rest ?? '')) break;
+      const decoded = path === undefined ? undefined : decodeURIComponent(path).replace(/^\/~(?=\/|$)/, '~');
+      return {
+        type: 'sftp',
+        host,
+        ...(user && { user: decodeURIComponent(user) }),
+        ...(port && { port }),
+        ...(decoded && { path: decoded }),
+      };
+    }
     case 'http':
     case 'https':
       if (URL.canParse(source)) return { type: 'http', url: source };
@@ -142,7 +156,7 @@ function sourceOptions(source: string): Record<string, string> {
     {
       place: source,
       what: 'this is no source',
-      why: 'a source is s3://bucket/prefix, https://host/folder/, file:///folder or ram:',
+      why: 'a source is s3://bucket/prefix, sftp://user@host/folder, https://host/folder/, file:///folder or ram:',
       remedy: source.startsWith('/') ? `write file://${source}` : 'see: mirage mount --help',
     },
   ]);
