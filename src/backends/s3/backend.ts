@@ -31,6 +31,7 @@ import { decodeAttributes, encodeAttributes, foreignMetadata } from './attribute
 import { gather, sendBody } from './body.js';
 import { toMirageError } from './errors.js';
 import { copySource, decodeKey, type KeySpace } from './keys.js';
+import { listPage } from './listing.js';
 import { copyInParts, uploadInParts } from './multipart.js';
 import { objectSize, pour } from './pour.js';
 import {
@@ -97,42 +98,20 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
 
   async list(prefix: string, cursor: string | undefined, context: Context): Promise<ListPage> {
     const directory = this.#keys.directory(prefix);
-    const page = await request({ operation: 'list', subject: prefix, signal: context.signal }, () =>
-      this.#bucket.client.send(
-        new ListObjectsV2Command({
-          Bucket: this.#bucket.name,
-          Prefix: directory,
-          Delimiter: '/',
-          EncodingType: 'url',
-          ContinuationToken: cursor,
-        }),
-        { abortSignal: context.signal },
-      ),
-    );
+    const page = await listPage(this.#bucket, directory, cursor, context.signal);
     const entries: ObjectInfo[] = [];
-    for (const object of page.Contents ?? []) {
-      const name = decodeKey(object.Key ?? '');
+    for (const { name, size, modified, validator } of page.objects) {
       if (name === directory) continue;
-      if (name === undefined) {
-        this.#unnameable(object.Key);
-        continue;
-      }
-      entries.push({
-        key: this.#keys.fromObject(name),
-        kind: 'file',
-        size: object.Size,
-        modified: timestampOf(object.LastModified),
-        validator: validatorOf(object.ETag),
-        attributes: undefined,
-      });
+      const key = this.#keys.fromObject(name);
+      entries.push({ key, kind: 'file', size, modified, validator, attributes: undefined });
     }
-    for (const common of page.CommonPrefixes ?? []) {
-      const name = decodeKey(common.Prefix ?? '');
-      const key = name === undefined ? undefined : this.#keys.fromPrefix(name);
-      if (key === undefined) this.#unnameable(common.Prefix);
+    for (const name of page.prefixes) {
+      const key = this.#keys.fromPrefix(name);
+      if (key === undefined) this.#unnameable(name);
       else entries.push(implicitDirectory(key));
     }
-    return { entries, cursor: page.IsTruncated ? page.NextContinuationToken : undefined };
+    for (const key of page.unreadable) this.#unnameable(key);
+    return { entries, cursor: page.cursor };
   }
 
   async read(
