@@ -9,6 +9,7 @@ import type { Log } from '../log/log.js';
 import type { Redaction } from '../log/redaction.js';
 import { type LogRecord, logTo } from '../log/text-log.js';
 import { fuseTransport } from '../native/fuse-transport.js';
+import { FileServers } from '../transfer/file-servers.js';
 import { Transfer } from '../transfer/transfer.js';
 import { socketPath } from './control-protocol.js';
 import { type Controlled, type ControlServer, serveControl } from './control-server.js';
@@ -280,6 +281,7 @@ async function openParts(
         (index) => mounts.get(index)?.path ?? '',
         log,
       ),
+      servers: new FileServers(stores.backends),
       log: record,
     });
     return { mountpoint, binding, log, state, releaseCache, stores, served };

@@ -2,7 +2,10 @@
 import { setPriority } from 'node:os';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { Capabilities } from '../backends/contract.js';
+import type { FileServerFeatures } from '../backends/file-server.js';
+import { MirageError } from '../errors/mirage-error.js';
 import { type LogRecord, logTo } from '../log/text-log.js';
+import { connectFileServerPort } from '../ports/message-file-server-port.js';
 import { connectStorePort } from '../ports/message-store-port.js';
 import type { StoreFeatures } from '../ports/store-port.js';
 import { callsTo, serveCalls } from './calls.js';
@@ -13,10 +16,12 @@ import {
   type MountedFileSystem,
   mountFileSystem,
 } from './file-system.js';
+import type { StoreAccess } from './stores.js';
 
 export interface ThreadData {
   readonly plan: FileSystemPlan;
   readonly stores: MessagePort;
+  readonly servers: MessagePort;
 }
 
 /** What the thread says on its own account, beside calls and answers. */
@@ -29,12 +34,21 @@ export type ThreadMessage =
 if (parentPort === null) throw new Error('this file is a worker');
 const main = parentPort;
 const say = (message: ThreadMessage): void => main.postMessage(message);
-const { plan, stores } = workerData as ThreadData;
+const { plan, stores, servers } = workerData as ThreadData;
 const log = logTo((record) => say({ log: record }));
 
 const known: { capabilities: Capabilities; features: StoreFeatures }[] = [];
-for (const { index, store } of plan.mounts) {
-  if (store?.kind === 'objects') known[index] = store;
+const knownServers: FileServerFeatures[] = [];
+function learn(index: number, store: StoreAccess): void {
+  if (store.kind === 'objects') known[index] = store;
+  else if (store.kind === 'server') knownServers[index] = store.features;
+}
+for (const { index, store } of plan.mounts) if (store !== undefined) learn(index, store);
+
+function featuresOf(mount: number): FileServerFeatures {
+  const features = knownServers[mount];
+  if (features === undefined) throw new MirageError(`mount ${mount} is no file server`, { errno: 'EIO' });
+  return features;
 }
 
 /**
@@ -55,9 +69,8 @@ try {
   const { binding, fileSystem } = await mountFileSystem(plan, {
     host: callsTo<FileSystemHost>(main).remote,
     port: connectStorePort(stores, known),
-    learn: (index, store) => {
-      known[index] = store;
-    },
+    servers: connectFileServerPort(servers, featuresOf),
+    learn,
     log,
   });
   serveCalls<MountedFileSystem>(main, fileSystem);

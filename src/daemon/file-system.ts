@@ -8,12 +8,15 @@ import type { Binding } from '../fuse/binding.js';
 import type { Log } from '../log/log.js';
 import type { MetadataStore } from '../metadata/contract.js';
 import { openMetadata } from '../metadata/open-metadata.js';
+import type { FileServerPort } from '../ports/file-server-port.js';
 import type { StorePort } from '../ports/store-port.js';
 import { ControlVolume } from '../vfs/control/control-volume.js';
 import { HostVolume } from '../vfs/host/host-volume.js';
 import { MountTree } from '../vfs/mount-tree.js';
 import { ObjectVolume } from '../vfs/object/object-volume.js';
 import type { KernelNotifier } from '../vfs/operations.js';
+import { BlockCache } from '../vfs/remote/block-cache.js';
+import { RemoteVolume } from '../vfs/remote/remote-volume.js';
 import type { Volume, VolumeContext } from '../vfs/volume.js';
 import type { StoreAccess } from './stores.js';
 import { unreachableVolume } from './unreachable-volume.js';
@@ -65,8 +68,9 @@ export interface FileSystemHost {
 export interface FileSystemEnvironment {
   readonly host: FileSystemHost;
   readonly port: StorePort;
+  readonly servers: FileServerPort;
   /** Tells the port about a store that could be reached at last. */
-  readonly learn: (index: number, store: StoreAccess & { kind: 'objects' }) => void;
+  readonly learn: (index: number, store: Exclude<StoreAccess, { kind: 'tree' }>) => void;
   readonly log: Log;
 }
 
@@ -118,6 +122,7 @@ class Volumes {
   readonly #plan: FileSystemPlan;
   readonly #environment: FileSystemEnvironment;
   #caches: { metadata: MetadataStore; content: ContentStore } | undefined;
+  #blocks: BlockCache | undefined;
 
   constructor(plan: FileSystemPlan, environment: FileSystemEnvironment, notifier: KernelNotifier) {
     this.#plan = plan;
@@ -169,6 +174,7 @@ class Volumes {
         counters: async () => binding.counters(),
         close: async () => {
           for (const volume of this.#volumes) await volume.close();
+          this.#blocks?.close();
           await this.#caches?.content.close();
           await this.#caches?.metadata.close();
         },
@@ -176,9 +182,20 @@ class Volumes {
     };
   }
 
+  /** The bytes of files on servers have as much room as those of objects. */
+  #remoteBlocks(): BlockCache {
+    const { directory, size } = this.#plan.cache;
+    this.#blocks ??= new BlockCache({
+      directory: join(directory, 'remote'),
+      limit: size,
+      log: this.#environment.log,
+    });
+    return this.#blocks;
+  }
+
   async #reach(mount: PlannedMount, context: VolumeContext): Promise<Volume> {
     const store = await this.#environment.host.open(mount.index);
-    if (store.kind === 'objects') this.#environment.learn(mount.index, store);
+    if (store.kind !== 'tree') this.#environment.learn(mount.index, store);
     return this.#volume(mount, store, context);
   }
 
@@ -200,6 +217,16 @@ class Volumes {
         clock: systemClock,
       }),
     };
+    if (store.kind === 'server') {
+      return new RemoteVolume({
+        server: this.#environment.servers.fileServer(mount.index),
+        identity: store.identity,
+        metadata: this.#caches.metadata,
+        blocks: this.#remoteBlocks(),
+        context,
+        options: { ttl: mount.ttl, freshness: mount.freshness as 'ttl' | 'open' | 'offline' },
+      });
+    }
     return new ObjectVolume({
       port,
       mount: mount.index,

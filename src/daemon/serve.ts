@@ -1,6 +1,8 @@
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { MirageError } from '../errors/mirage-error.js';
 import { type LogRecord, logTo } from '../log/text-log.js';
+import type { FileServerPort } from '../ports/file-server-port.js';
+import { serveFileServerPort } from '../ports/message-file-server-port.js';
 import { serveStorePort } from '../ports/message-store-port.js';
 import type { StorePort } from '../ports/store-port.js';
 import { callsTo, serveCalls } from './calls.js';
@@ -23,6 +25,7 @@ export interface ServeOptions {
   readonly plan: FileSystemPlan;
   readonly host: FileSystemHost;
   readonly stores: StorePort;
+  readonly servers: FileServerPort;
   readonly log: (record: LogRecord) => void;
 }
 
@@ -31,24 +34,27 @@ export function serveFileSystem(options: ServeOptions): Promise<ServedFileSystem
   return options.plan.binding === 'raw' ? serveOnThread(options) : serveHere(options);
 }
 
-async function serveHere({ plan, host, stores, log }: ServeOptions): Promise<ServedFileSystem> {
+async function serveHere({ plan, host, stores, servers, log }: ServeOptions): Promise<ServedFileSystem> {
   // The port asks the backends directly: it knows a late one as soon as it is open.
   const { binding, fileSystem } = await mountFileSystem(plan, {
     host,
     port: stores,
+    servers,
     learn() {},
     log: logTo(log),
   });
   return { ...fileSystem, ended: binding.ended };
 }
 
-async function serveOnThread({ plan, host, stores, log }: ServeOptions): Promise<ServedFileSystem> {
+async function serveOnThread({ plan, host, stores, servers, log }: ServeOptions): Promise<ServedFileSystem> {
   const channel = new MessageChannel();
   const port = serveStorePort(channel.port1, stores);
-  const data: ThreadData = { plan, stores: channel.port2 };
+  const serverChannel = new MessageChannel();
+  const serverPort = serveFileServerPort(serverChannel.port1, servers);
+  const data: ThreadData = { plan, stores: channel.port2, servers: serverChannel.port2 };
   const worker = new Worker(new URL('./file-system-thread.js', import.meta.url), {
     workerData: data,
-    transferList: [channel.port2],
+    transferList: [channel.port2, serverChannel.port2],
     name: 'file-system',
   });
   serveCalls<FileSystemHost>(worker, host);
@@ -73,6 +79,7 @@ async function serveOnThread({ plan, host, stores, log }: ServeOptions): Promise
 
   const terminate = async (): Promise<void> => {
     port.close();
+    serverPort.close();
     await worker.terminate();
   };
   try {

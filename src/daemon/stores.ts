@@ -1,6 +1,7 @@
 import { fstatSync } from 'node:fs';
 import type { BackendType, OpenedBackend } from '../backends/backend-type.js';
 import { type Backend, type Capabilities, type HostTree, hasHostTree } from '../backends/contract.js';
+import { type FileServerFeatures, hasFileServer } from '../backends/file-server.js';
 import type { Clock } from '../clock/clock.js';
 import type { MountConfiguration } from '../config/configuration.js';
 import { MirageError } from '../errors/mirage-error.js';
@@ -19,7 +20,8 @@ export type StoreAccess =
       readonly identity: string;
       readonly capabilities: Capabilities;
       readonly features: StoreFeatures;
-    };
+    }
+  | { readonly kind: 'server'; readonly identity: string; readonly features: FileServerFeatures };
 
 /** How long the first answer of a store may take, milliseconds. */
 const OPEN_DEADLINE = 20_000;
@@ -148,6 +150,7 @@ export class Stores {
       this.#refuseRecursion(store.configuration, store.tree);
       return { kind: 'tree', root: store.tree.root, exclusive: store.tree.exclusive ?? false };
     }
+    if (hasFileServer(backend)) return { kind: 'server', identity, features: backend.fileServer.features };
     return {
       kind: 'objects',
       identity,
