@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { BackendType } from '../backends/backend-type.js';
+import { backendType } from '../backends/custom/type.js';
 import { systemClock } from '../clock/clock.js';
 import type { Configuration } from '../config/configuration.js';
 import { findConfiguration, runtimeDirectory } from '../config/directories.js';
@@ -134,7 +135,7 @@ async function store(mount: Configuration['mounts'][number], { types }: DoctorCo
   const check = `store of ${mount.path}`;
   const started = systemClock.monotonic();
   try {
-    const module = await types[mount.type]!.load();
+    const module = await backendType(types, mount.type).load();
     const { backend, probed } = await module.open(mount.options, {
       log: logTo(() => undefined),
       clock: systemClock,

@@ -7,7 +7,7 @@ import { configurationFiles, type Environment, expandHome, findConfiguration } f
 import { isPlain, type Path, type Plain, readDocument } from './document.js';
 import { interpolate, isInterpolated } from './interpolate.js';
 import { ConfigurationError } from './problem.js';
-import { globalSchema, type MountTypes } from './schema.js';
+import { globalSchema, isModulePath, type MountTypes } from './schema.js';
 import { validate } from './validate.js';
 
 /** Options of the command line, as `-o key=value` gave them. */
@@ -119,6 +119,7 @@ function commandValue(key: string, value: string, environment: Environment, reda
 }
 
 function sourceOptions(source: string): Record<string, string> {
+  if (isModulePath(source) && /\.[cm]?js$/.test(source)) return { type: source };
   const [, scheme, rest] = /^([a-z0-9+.-]+):(.*)$/is.exec(source) ?? [];
   switch (scheme?.toLowerCase()) {
     case 'ram':

@@ -8,6 +8,12 @@ export interface MountType {
 }
 export type MountTypes = Readonly<Record<string, MountType>>;
 
+/** The type of a mount may be the path of a module that brings a backend of its own: `./my-backend.mjs`. */
+export const isModulePath = (type: string): boolean => /^(\.{1,2}|~)?\//.test(type);
+
+/** The module itself checks its keys, when it is loaded. */
+export const moduleType: MountType = { options: z.looseObject({}), placement: 'remote' };
+
 /** Keys of the whole file; those of `mounts` are checked mount by mount. */
 export const globalSchema = z.strictObject({
   mountpoint: z
@@ -57,9 +63,11 @@ export const mountSchema = z.strictObject({
     .optional()
     .describe('POSIX ACLs of host files count and can be set; left out: where other users may enter'),
   writeBack: z
-    .enum(['close'])
+    .enum(['close', 'async'])
     .default('close')
-    .describe('when a written file is on the store: at close and fsync'),
+    .describe(
+      'what close, fsync and changes of names wait for: close: the store; async: the journal on this disk, and the store follows',
+    ),
   conflicts: z
     .enum(['sidecar', 'reject', 'lastWriterWins'])
     .default('sidecar')
@@ -84,13 +92,28 @@ export function jsonSchema(types: MountTypes): object {
     description: 'path below the mount point → mount',
     minProperties: 1,
     additionalProperties: {
-      oneOf: Object.entries(types).flatMap(([name, type]) => mountVariants(name, type)),
+      oneOf: [...Object.entries(types).flatMap(([name, type]) => mountVariants(name, type)), moduleVariant()],
     },
   };
   return { ...schema, title: 'Mirage configuration', required: ['mounts'] };
 }
 
 type JsonObject = { [key: string]: unknown; properties?: Record<string, unknown>; required?: string[] };
+
+function moduleVariant(): JsonObject {
+  const common = z.toJSONSchema(mountSchema, { io: 'input' }) as JsonObject;
+  const type = {
+    type: 'string',
+    pattern: '^(\\.{1,2}|~)?/',
+    description: 'module with a backend of its own',
+  };
+  return {
+    type: 'object',
+    properties: { ...common.properties, type, freshness: { enum: freshnessOf.remote } },
+    required: ['type'],
+    additionalProperties: true,
+  };
+}
 
 function mountVariants(name: string, type: MountType): JsonObject[] {
   const common = z.toJSONSchema(mountSchema, { io: 'input' }) as JsonObject;

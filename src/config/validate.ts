@@ -3,7 +3,15 @@ import type { Configuration, MountConfiguration } from './configuration.js';
 import { cacheDirectory, type Environment, stateDirectory } from './directories.js';
 import { type ConfigurationDocument, isPlain, type Path, type Plain } from './document.js';
 import { ConfigurationError, nearest, type Problem } from './problem.js';
-import { freshnessOf, globalSchema, type MountTypes, mountSchema, NESTED } from './schema.js';
+import {
+  freshnessOf,
+  globalSchema,
+  isModulePath,
+  type MountTypes,
+  moduleType,
+  mountSchema,
+  NESTED,
+} from './schema.js';
 
 export interface ValidationContext {
   readonly types: MountTypes;
@@ -104,13 +112,18 @@ function checkMount(
     });
     return undefined;
   }
-  const type = Object.hasOwn(context.types, value.type) ? context.types[value.type] : undefined;
+  const isModule = isModulePath(value.type);
+  const type = isModule
+    ? moduleType
+    : Object.hasOwn(context.types, value.type)
+      ? context.types[value.type]
+      : undefined;
   if (type === undefined) {
     const meant = nearest(value.type, known);
     problems.push({
       place: document.place([...path, 'type']),
       what: `unknown type "${value.type}"`,
-      why: `the types are ${known.join(', ')}`,
+      why: `the types are ${known.join(', ')}, or the path of a module: ./my-backend.mjs`,
       remedy: meant ? `did you mean ${meant}?` : `use one of them`,
     });
     return undefined;
@@ -154,7 +167,7 @@ function checkMount(
     if (key in mountSchema.shape) throw new TypeError(`${value.type}: key ${key} is taken`);
   return {
     path: `/${name.replace(/^\/+|\/+$/g, '')}`,
-    type: value.type,
+    type: isModule ? context.absolute(value.type) : value.type,
     placement: type.placement,
     mode: commonResult.mode,
     ttl: commonResult.ttl ?? inherited?.ttl ?? 0,

@@ -2,6 +2,7 @@ import { fstatSync } from 'node:fs';
 import type { BackendType, OpenedBackend } from '../backends/backend-type.js';
 import { type Backend, type Capabilities, type HostTree, hasHostTree } from '../backends/contract.js';
 import { type FileServerFeatures, hasFileServer } from '../backends/file-server.js';
+import { backendType } from '../backends/custom/type.js';
 import type { Clock } from '../clock/clock.js';
 import type { MountConfiguration } from '../config/configuration.js';
 import { MirageError } from '../errors/mirage-error.js';
@@ -112,7 +113,7 @@ export class Stores {
     const { types, log, clock } = this.#options;
     const deadline = AbortSignal.timeout(OPEN_DEADLINE);
     try {
-      const module = await types[configuration.type]!.load();
+      const module = await backendType(types, configuration.type).load();
       const opened = await module.open(configuration.options, {
         log: log.with({ mount: configuration.path }),
         clock,
