@@ -31,6 +31,8 @@ export class Directory {
   expired: number;
   /** Sequence of the last change of these fields. */
   changed: number;
+  /** Goes up with every change of what a reader sees of it. */
+  version = 0;
   /** Moved away or forgotten. */
   gone = false;
   /** Used since the last sweep. */
@@ -62,6 +64,7 @@ export class Directory {
   /** Returns the row that it replaces. */
   setPending(row: Row): Row | undefined {
     const replaced = this.#pending.get(row.name);
+    this.version++;
     this.#pending.set(row.name, row);
     if (row.record?.position === row.sequence) this.#first.push({ position: row.sequence, name: row.name });
     return replaced;

@@ -9,6 +9,7 @@ import type {
 } from './contract.js';
 import { Directory, type Row } from './directory.js';
 import { DirectoryTable } from './directory-table.js';
+import { KeptPages } from './kept-pages.js';
 import { KeptRows } from './kept-rows.js';
 import { Listing } from './listing.js';
 import { Reader, rowOf } from './reader.js';
@@ -34,6 +35,7 @@ export class SqliteMetadata implements MetadataStore {
   /** Rows on their way that carry a link group. */
   readonly #linked = new Map<string, Set<Row>>();
   readonly #kept = new KeptRows();
+  readonly #pages = new KeptPages();
   #reader: Reader;
   #writer: WriteBehind;
   /** The last change; see schema.ts. */
@@ -99,8 +101,10 @@ export class SqliteMetadata implements MetadataStore {
 
   entries(location: LocationId, key: string, after: number, limit: number): readonly EntryRecord[] {
     const directory = this.#directories.find(this.#reader, location, key);
+    if (!directory) return [];
+    const known = this.#pages.get(directory, after, limit);
+    if (known !== undefined) return known;
     const found: EntryRecord[] = [];
-    if (!directory) return found;
     let from = after;
     while (directory.id <= this.#applied && found.length < limit) {
       const wanted = limit - found.length;
@@ -124,6 +128,8 @@ export class SqliteMetadata implements MetadataStore {
       if (rows.length < wanted) break;
     }
     directory.collectFirst(after, limit, found);
+    // While it is being listed it changes with every page.
+    if (directory.listings.size === 0) this.#pages.set(directory, after, limit, found);
     return found;
   }
 
@@ -240,6 +246,7 @@ export class SqliteMetadata implements MetadataStore {
   saveDirectory(directory: Directory): void {
     const { id, location, key, completeAt, floor, expired } = directory;
     directory.changed = ++this.#sequence;
+    directory.version++;
     this.#push(directory.changed, ['directory', id, location, key, completeAt ?? null, floor, expired]);
   }
 
@@ -302,6 +309,7 @@ export class SqliteMetadata implements MetadataStore {
     this.#directories.clear();
     this.#linked.clear();
     this.#kept.clear();
+    this.#pages.clear();
     this.#reader = this.#openReader();
     this.#writer = this.#openWriter();
     this.#applied = this.#reader.advance();
