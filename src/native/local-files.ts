@@ -31,6 +31,14 @@ export enum Stat {
 }
 export const STAT_FIELDS = 17;
 
+export interface Readable {
+  /** No call back until `resume`. */
+  pause(): void;
+  resume(): void;
+  /** The end; may be called again. */
+  stop(): void;
+}
+
 export interface LocalFiles {
   /** Filled by every call below that says "fills stat"; one per thread. */
   readonly stat: Float64Array;
@@ -44,6 +52,8 @@ export interface LocalFiles {
   /** Opens what an O_PATH descriptor refers to, by /proc/self/fd; never a symlink. */
   reopen(fd: number, flags: number): number;
   close(fd: number): number;
+  /** The same on a thread of the pool, without waiting; nobody learns of an error. */
+  closeLater(fd: number): number;
   /** The errors that close(2) would report, without closing: closes a duplicate. */
   flush(fd: number): number;
   /** fills stat */
@@ -110,8 +120,8 @@ export interface LocalFiles {
   watchRemove(watch: number, number: number): number;
   /** read(2) */
   read(fd: number, buffer: Uint8Array): number;
-  /** Calls back on the event loop of this thread when the descriptor is readable; `stop` ends it. */
-  onReadable(fd: number, callback: () => void): { stop(): void };
+  /** Calls back on the event loop of this thread whenever the descriptor is readable. */
+  onReadable(fd: number, callback: () => void): Readable;
   /** umask(2) of this thread alone (unshare(CLONE_FS)); of the process where the kernel refuses that. Returns the old mask. */
   threadUmask(mask: number): number;
   /** setfsuid(2), setfsgid(2): as whom this thread creates files and is checked. EPERM without privilege. */

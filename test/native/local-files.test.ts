@@ -207,6 +207,34 @@ describe('calls on a folder', () => {
     expect(buffer.toString('latin1', 16, 19)).toBe('new');
   });
 
+  test('a descriptor is closed behind the caller', async () => {
+    const fd = native.openAt(root, 'closing', O_CREAT | O_RDWR, 0o600);
+    expect(native.closeLater(fd)).toBe(0);
+    while (native.statFd(fd) !== -errno.EBADF) await new Promise((resolve) => setImmediate(resolve));
+  });
+
+  test('a paused reader is not called back until it goes on', async () => {
+    const watch = keep(native.watchCreate());
+    expect(native.watchAdd(watch, root, 0x100)).toBeGreaterThan(0);
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    let calls = 0;
+    const reader = native.onReadable(watch, () => {
+      calls++;
+      reader.pause();
+    });
+    writeFileSync(join(path, 'new'), '');
+    while (calls === 0) await turn();
+    // The event was not taken, so that the descriptor stays readable.
+    for (let i = 0; i < 10; i++) await turn();
+    expect(calls).toBe(1);
+    reader.resume();
+    while (calls === 1) await turn();
+    reader.stop();
+    reader.resume();
+    for (let i = 0; i < 10; i++) await turn();
+    expect(calls).toBe(2);
+  });
+
   asRoot('ids and umask are those of one thread', async () => {
     const code = `
       const { parentPort, workerData } = require('node:worker_threads');

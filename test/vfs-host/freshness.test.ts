@@ -62,6 +62,19 @@ describe('changes made outside of a mount', () => {
       await told(`node ${file} 0`);
     });
 
+    test('once of many writes in a row, and of what follows later', async () => {
+      const about = () => host.invalidated.filter((line) => line === `node ${file} 0`).length;
+      outside(
+        folder.path,
+        'touch directory/a; for i in 1 2 3 4 5 6; do echo >> directory/a; echo >> directory/file; done',
+      );
+      await told(`node ${file} 0`);
+      const first = about();
+      expect(first).toBeLessThan(6);
+      outside(folder.path, 'echo >> directory/file');
+      await until('told again', () => about() > first);
+    });
+
     test('of attributes', async () => {
       outside(folder.path, 'chmod 600 directory/file');
       await told(`node ${file} -1`);

@@ -34,6 +34,39 @@ CALL(close_fd) {
   return outcome(env, close(integer(&a, 0)));
 }
 
+typedef struct {
+  napi_async_work work;
+  int fd;
+} Closing;
+
+static void closing_run(napi_env env, void *data) {
+  (void)env;
+  close(((Closing *)data)->fd);
+}
+
+static void closing_done(napi_env env, napi_status status, void *data) {
+  Closing *closing = data;
+  if (status == napi_cancelled) close(closing->fd);
+  napi_delete_async_work(env, closing->work);
+  free(closing);
+}
+
+/* On a thread of the pool: ext4 begins to write a file that was truncated or replaced when it is closed. */
+CALL(close_later) {
+  ARGUMENTS;
+  napi_value name;
+  int fd = integer(&a, 0);
+  Closing *closing = malloc(sizeof *closing);
+  if (closing) *closing = (Closing){NULL, fd};
+  if (closing && napi_create_string_utf8(env, "mirage.close", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+      napi_create_async_work(env, NULL, name, closing_run, closing_done, closing, &closing->work) == napi_ok) {
+    if (napi_queue_async_work(env, closing->work) == napi_ok) return number(env, 0);
+    napi_delete_async_work(env, closing->work);
+  }
+  free(closing);
+  return outcome(env, close(fd));
+}
+
 /* What close(2) of a program reports: closing a duplicate runs the file system's flush. */
 CALL(flush_fd) {
   ARGUMENTS;
@@ -69,6 +102,7 @@ const Entry descriptor_calls[] = {
     {"openPath", open_path},
     {"reopen", reopen},
     {"close", close_fd},
+    {"closeLater", close_later},
     {"flush", flush_fd},
     {"lockFile", lock_file},
     {"raiseDescriptorLimit", raise_descriptor_limit},

@@ -56,16 +56,42 @@ typedef struct {
   Readable *readable;
 } Holder;
 
+/* The holder behind `this`. */
+static Holder *holder_of(napi_env env, napi_callback_info info) {
+  napi_value self;
+  void *holder = NULL;
+  napi_get_cb_info(env, info, NULL, NULL, &self, NULL);
+  napi_unwrap(env, self, &holder);
+  return holder;
+}
+
 CALL(stop_readable) {
-  Holder *holder;
-  napi_get_cb_info(env, info, NULL, NULL, NULL, (void **)&holder);
-  if (holder->readable) {
+  Holder *holder = holder_of(env, info);
+  if (holder && holder->readable) {
     napi_remove_env_cleanup_hook(env, readable_stop, holder->readable);
     readable_stop(holder->readable);
     holder->readable = NULL;
   }
   return NULL;
 }
+
+CALL(pause_readable) {
+  Holder *holder = holder_of(env, info);
+  if (holder && holder->readable) uv_poll_stop(&holder->readable->poll);
+  return NULL;
+}
+
+CALL(resume_readable) {
+  Holder *holder = holder_of(env, info);
+  if (holder && holder->readable) uv_poll_start(&holder->readable->poll, UV_READABLE, readable_event);
+  return NULL;
+}
+
+static const Entry readable_calls[] = {
+    {"stop", stop_readable},
+    {"pause", pause_readable},
+    {"resume", resume_readable},
+};
 
 static void free_memory(napi_env env, void *data, void *hint) { free(data); }
 
@@ -82,7 +108,7 @@ CALL(on_readable) {
     napi_throw_error(env, uv_err_name(status), uv_strerror(status));
     return NULL;
   }
-  napi_value name, result, stop;
+  napi_value name, result;
   readable->env = env;
   holder->readable = readable;
   napi_create_string_utf8(env, "mirage.onReadable", NAPI_AUTO_LENGTH, &name);
@@ -91,9 +117,12 @@ CALL(on_readable) {
   napi_add_env_cleanup_hook(env, readable_stop, readable);
   uv_poll_start(&readable->poll, UV_READABLE, readable_event);
   napi_create_object(env, &result);
-  napi_create_function(env, "stop", NAPI_AUTO_LENGTH, stop_readable, holder, &stop);
-  napi_add_finalizer(env, stop, holder, free_memory, NULL, NULL);
-  napi_set_named_property(env, result, "stop", stop);
+  napi_wrap(env, result, holder, free_memory, NULL, NULL);
+  for (size_t i = 0; i < sizeof readable_calls / sizeof *readable_calls; i++) {
+    napi_value function;
+    napi_create_function(env, readable_calls[i].name, NAPI_AUTO_LENGTH, readable_calls[i].call, NULL, &function);
+    napi_set_named_property(env, result, readable_calls[i].name, function);
+  }
   return result;
 }
 

@@ -156,7 +156,9 @@ export class HostFiles {
     if (isWriting(record.flags)) file.writers--;
     if (--file.handles > 0) return;
     this.files.delete(file.slot);
-    this.close(file);
+    // What was written may begin to go to the disk now, for milliseconds: others are served meanwhile.
+    if (file.writer >= 0) this.close(file, this.nodes.native.closeLater);
+    else this.close(file);
     this.nodes.table.unhold(file.slot);
   }
 
@@ -306,11 +308,10 @@ export class HostFiles {
     return native.statFd(fd);
   }
 
-  private close(file: OpenFile): void {
-    const { native } = this.nodes;
-    if (file.appender >= 0) native.close(file.appender);
-    if (file.writer >= 0 && file.writer !== file.reader) native.close(file.writer);
-    if (file.reader >= 0) native.close(file.reader);
+  private close(file: OpenFile, close = this.nodes.native.close): void {
+    if (file.appender >= 0) close(file.appender);
+    if (file.writer >= 0 && file.writer !== file.reader) close(file.writer);
+    if (file.reader >= 0) close(file.reader);
     file.reader = file.writer = file.appender = -1;
   }
 }
