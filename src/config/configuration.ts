@@ -26,7 +26,7 @@ export interface MountConfiguration {
   readonly freshness: 'ttl' | 'open' | 'offline' | 'now' | 'inotify';
   /** POSIX ACLs of the files count. */
   readonly acl: boolean;
-  readonly writeBack: 'close';
+  readonly writeBack: 'close' | 'async';
   readonly conflicts: 'sidecar' | 'reject' | 'lastWriterWins';
   /** What the schema of the type returned; may hold secrets. */
   readonly options: Readonly<Record<string, unknown>>;

@@ -271,8 +271,9 @@ async function openParts(
         metadataFile: state.metadataFile,
         cache: configuration.cache,
         conflicts: state.conflicts,
-        mounts: [...mounts].map(([index, { path, mode, ttl, freshness, acl, conflicts }]) => {
-          return { index, path, mode, ttl, freshness, acl, conflicts, store: access.get(index) };
+        journal: state.journal,
+        mounts: [...mounts].map(([index, { path, mode, ttl, freshness, acl, writeBack, conflicts }]) => {
+          return { index, path, mode, ttl, freshness, acl, writeBack, conflicts, store: access.get(index) };
         }),
       },
       host,

@@ -1,23 +1,19 @@
 import { join } from 'node:path';
 import { systemClock } from '../clock/clock.js';
 import type { MountConfiguration } from '../config/configuration.js';
-import type { ContentStore } from '../content/contract.js';
-import { openContent } from '../content/open-content.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Binding } from '../fuse/binding.js';
 import type { Log } from '../log/log.js';
-import type { MetadataStore } from '../metadata/contract.js';
-import { openMetadata } from '../metadata/open-metadata.js';
 import type { FileServerPort } from '../ports/file-server-port.js';
 import type { StorePort } from '../ports/store-port.js';
 import { ControlVolume } from '../vfs/control/control-volume.js';
 import { HostVolume } from '../vfs/host/host-volume.js';
 import { MountTree } from '../vfs/mount-tree.js';
-import { ObjectVolume } from '../vfs/object/object-volume.js';
 import type { KernelNotifier } from '../vfs/operations.js';
 import { BlockCache } from '../vfs/remote/block-cache.js';
 import { RemoteVolume } from '../vfs/remote/remote-volume.js';
 import type { Volume, VolumeContext } from '../vfs/volume.js';
+import { ObjectVolumes } from './object-volumes.js';
 import type { StoreAccess } from './stores.js';
 import { unreachableVolume } from './unreachable-volume.js';
 
@@ -30,12 +26,14 @@ export interface FileSystemPlan {
   readonly metadataFile: string;
   readonly cache: { readonly directory: string; readonly size: number };
   readonly conflicts: string;
+  /** The file of the journal. */
+  readonly journal: string;
   readonly mounts: readonly PlannedMount[];
 }
 
 export type PlannedMount = Pick<
   MountConfiguration,
-  'path' | 'mode' | 'ttl' | 'freshness' | 'acl' | 'conflicts'
+  'path' | 'mode' | 'ttl' | 'freshness' | 'acl' | 'writeBack' | 'conflicts'
 > & {
   readonly index: number;
   /** undefined: not reachable yet. */
@@ -121,12 +119,23 @@ class Volumes {
   readonly #volumes: Volume[];
   readonly #plan: FileSystemPlan;
   readonly #environment: FileSystemEnvironment;
-  #caches: { metadata: MetadataStore; content: ContentStore } | undefined;
+  readonly #objects: ObjectVolumes;
   #blocks: BlockCache | undefined;
 
   constructor(plan: FileSystemPlan, environment: FileSystemEnvironment, notifier: KernelNotifier) {
     this.#plan = plan;
     this.#environment = environment;
+    const { metadataFile, journal, cache, conflicts } = plan;
+    const { port, log } = environment;
+    this.#objects = new ObjectVolumes({
+      metadataFile,
+      journal,
+      cache,
+      conflicts,
+      listedNodes: LISTED_NODES,
+      port,
+      log,
+    });
     const context = (index: number, path: string, mode: VolumeContext['mode']): VolumeContext => ({
       index,
       path,
@@ -175,8 +184,7 @@ class Volumes {
         close: async () => {
           for (const volume of this.#volumes) await volume.close();
           this.#blocks?.close();
-          await this.#caches?.content.close();
-          await this.#caches?.metadata.close();
+          await this.#objects.close();
         },
       },
     };
@@ -206,40 +214,16 @@ class Volumes {
       const { acl, ttl } = mount;
       return new HostVolume({ ...store, close() {} }, context, { freshness, ttl, acl });
     }
-    const { port, log } = this.#environment;
-    this.#caches ??= {
-      metadata: openMetadata({ file: this.#plan.metadataFile, log }),
-      content: openContent({
-        directory: join(this.#plan.cache.directory, 'content'),
-        limit: this.#plan.cache.size,
-        port,
-        log,
-        clock: systemClock,
-      }),
-    };
     if (store.kind === 'server') {
       return new RemoteVolume({
         server: this.#environment.servers.fileServer(mount.index),
         identity: store.identity,
-        metadata: this.#caches.metadata,
+        metadata: this.#objects.metadata,
         blocks: this.#remoteBlocks(),
         context,
         options: { ttl: mount.ttl, freshness: mount.freshness as 'ttl' | 'open' | 'offline' },
       });
     }
-    return new ObjectVolume({
-      port,
-      mount: mount.index,
-      identity: store.identity,
-      ...this.#caches,
-      context,
-      options: {
-        ttl: mount.ttl,
-        freshness: mount.freshness as 'ttl' | 'open' | 'offline',
-        listedNodes: LISTED_NODES,
-        conflicts: mount.conflicts,
-        conflictDirectory: this.#plan.conflicts,
-      },
-    });
+    return this.#objects.open(mount, store.identity, context);
   }
 }

@@ -7,6 +7,7 @@ export interface StateDirectory {
   readonly path: string;
   readonly metadataFile: string;
   readonly conflicts: string;
+  readonly journal: string;
   readonly log: string;
   /** Lets the next daemon have it. */
   release(): void;
@@ -20,7 +21,14 @@ export function takeStateDirectory(path: string): StateDirectory {
   const lock = lockFolder(path, 'state');
   const conflicts = join(path, 'conflicts');
   makePrivate(conflicts);
-  return { path, metadataFile: join(path, 'metadata.db'), conflicts, log: logFile(path), release: lock };
+  return {
+    path,
+    metadataFile: join(path, 'metadata.db'),
+    conflicts,
+    journal: join(path, 'journal.log'),
+    log: logFile(path),
+    release: lock,
+  };
 }
 
 export const logFile = (state: string): string => join(state, 'daemon.log');

@@ -2,7 +2,7 @@
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { type Attributes, isDirectory, S_IFMT } from '../attributes.js';
-import type { AttributeChange, ByteString, Call, ExtendedAttributeReply } from '../operations.js';
+import type { Answer, AttributeChange, ByteString, Call, ExtendedAttributeReply } from '../operations.js';
 import { allowedMode, timestamp, touchChanged } from './attributes-of.js';
 import type { Commits } from './commit.js';
 import type { Inode } from './inode.js';
@@ -15,6 +15,8 @@ const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
 /** What is shown of our own, never stored. */
 const OWN = 'user.mirage.';
+/** Set: whatever the value, everything of the file goes to the store now. */
+const COMMIT = `${OWN}commit`;
 /** Bytes of names and base64 values of one object: stores give metadata 2 KB, and ours needs some. */
 const XATTRS_LIMIT = 1400;
 
@@ -34,13 +36,13 @@ export class AttributeChanges {
       change.size === undefined
         ? this.#nodes.use(slot)
         : await this.#files.resize(call, slot, change.size, change.handle);
-    this.#change(inode, change);
+    await this.#change(inode, change);
     const { attributes } = inode;
     this.#commits.rest(inode);
     return attributes;
   }
 
-  #change(inode: Inode, change: AttributeChange): void {
+  #change(inode: Inode, change: AttributeChange): undefined | Promise<void> {
     const { attributes } = inode;
     const now = timestamp(this.#nodes.now());
     const { mode, uid, gid, accessed, modified, changed } = change;
@@ -69,7 +71,7 @@ export class AttributeChanges {
       modified === undefined &&
       change.killPrivileges !== true;
     touchChanged(attributes, changed ?? now);
-    if (change.size === undefined || !onlySize) this.#commits.attributesChanged(inode);
+    return change.size === undefined || !onlySize ? this.#commits.attributesChanged(inode) : undefined;
   }
 
   // Extended attributes.
@@ -92,7 +94,8 @@ export class AttributeChanges {
     return Object.keys(this.#xattrs(slot) ?? {});
   }
 
-  setxattr(slot: Slot, name: ByteString, value: Uint8Array, flags: number): void {
+  setxattr(slot: Slot, name: ByteString, value: Uint8Array, flags: number): Answer<void> {
+    if (name === COMMIT) return this.#commitNow(slot);
     refuseForeign(name);
     const inode = this.#nodes.use(slot);
     const exists = name in inode.xattrs;
@@ -106,10 +109,10 @@ export class AttributeChanges {
         errno: 'ENOSPC',
       });
     }
-    this.#setAll(inode, xattrs);
+    return this.#setAll(inode, xattrs);
   }
 
-  removexattr(slot: Slot, name: ByteString): void {
+  removexattr(slot: Slot, name: ByteString): Answer<void> {
     refuseForeign(name);
     const inode = this.#nodes.use(slot);
     const { [name]: removed, ...rest } = inode.xattrs;
@@ -117,14 +120,28 @@ export class AttributeChanges {
       this.#commits.rest(inode);
       throw new MirageError(`${name} is not set`, { errno: 'ENODATA' });
     }
-    this.#setAll(inode, rest);
+    return this.#setAll(inode, rest);
   }
 
-  #setAll(inode: Inode, xattrs: Record<string, string>): void {
+  #setAll(inode: Inode, xattrs: Record<string, string>): Answer<void> {
     inode.xattrs = xattrs;
     touchChanged(inode.attributes, timestamp(this.#nodes.now()));
-    this.#commits.attributesChanged(inode);
+    const journaled = this.#commits.attributesChanged(inode);
     this.#commits.rest(inode);
+    return journaled;
+  }
+
+  /** The barrier of one file or directory: what it holds is on its store when the call returns. */
+  async #commitNow(slot: Slot): Promise<void> {
+    const nodes = this.#nodes;
+    const inode = nodes.inUse(slot);
+    if (inode !== undefined) {
+      await this.#commits.commit(inode);
+      this.#commits.rest(inode);
+    }
+    for (const { parent, name } of nodes.table.names(slot)) {
+      await nodes.writeBehind?.settle(parent === slot ? '' : nodes.keyOf(parent, name));
+    }
   }
 
   /** `user.mirage.*`: what the mount knows of a file; not listed, so that no copying tool takes it along. */

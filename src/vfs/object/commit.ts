@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { ObjectInfo, Precondition, StoredAttributes, Validator } from '../../backends/contract.js';
+import type { StagedFile } from '../../content/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { keepConflict } from './conflicts.js';
 import type { Inode } from './inode.js';
@@ -21,6 +22,9 @@ interface Put {
   readonly fd: number;
   readonly size: number;
   readonly attributes: StoredAttributes;
+  readonly open?: boolean;
+  /** Is told what the bytes are called where they wait for their store. */
+  readonly onStaged?: (file: string) => void;
 }
 
 export class Commits {
@@ -61,9 +65,11 @@ export class Commits {
     inode.committing = true;
     let info: ObjectInfo;
     const lost: { name: Name; error: MirageError }[] = [];
+    const files: string[] = [];
+    const onStaged = (file: string) => void files.push(file);
     try {
       info = await staged.commit((fd, size) =>
-        this.#putEverywhere(inode, names, { fd, size, attributes }, lost),
+        this.#putEverywhere(inode, names, { fd, size, attributes, open: inode.writers > 0, onStaged }, lost),
       );
     } catch (error) {
       inode.mustCommit ||= mustCommit;
@@ -72,6 +78,7 @@ export class Commits {
     } finally {
       inode.committing = false;
     }
+    this.#lend(staged, files);
     inode.unconfirmed.clear();
     inode.storeModified = info.modified;
     inode.attributesSaved = Math.max(inode.attributesSaved, changes);
@@ -83,6 +90,16 @@ export class Commits {
     this.#nodes.publish(inode, true);
     const [first] = this.#nodes.table.names(inode.slot);
     if (first !== undefined) this.#nodes.sameVersion(inode.slot, inode.base(first.parent, first.name));
+  }
+
+  /** The journal has the same bytes until the store has them. */
+  #lend(staged: StagedFile, files: readonly string[]): void {
+    const { writeBehind } = this.#nodes;
+    if (writeBehind?.async !== true) return;
+    staged.lend({
+      recall: () => writeBehind.recall(files),
+      giveBack: () => writeBehind.giveBack(files),
+    });
   }
 
   /** To every name of a hard link; where another host has taken one, the others still are ours. */
@@ -111,15 +128,23 @@ export class Commits {
    * Puts the content under one name. The writer's nonce in the attributes tells our write from another's where the answer was lost,
    * or where a repetition below us met its own success. An earlier write of ours whose answer never came is the version to replace.
    */
-  async putContent(inode: Inode, name: Name, known: Validator | undefined, put: Put): Promise<ObjectInfo> {
+  async putContent(
+    inode: Inode,
+    name: Name,
+    known: Validator | undefined,
+    { onStaged, ...put }: Put,
+  ): Promise<ObjectInfo> {
     const { port, mount } = this.#nodes;
+    const stagedAs = randomUUID();
     const key = this.#nodes.keyOf(name.parent, name.name);
     const { writer } = put.attributes;
     let base = known;
     for (let attempt = 1; ; attempt++) {
       const precondition = this.precondition(base);
       try {
-        return await port.commit(mount, { key, ...put, precondition });
+        const info = await port.commit(mount, { key, ...put, stagedAs, precondition });
+        onStaged?.(stagedAs);
+        return info;
       } catch (error) {
         const unknown = error instanceof MirageError && error.outcomeUnknown;
         if (!unknown && !MirageError.is(error, 'ESTALE')) throw error;
@@ -199,19 +224,25 @@ export class Commits {
 
   // Attributes alone.
 
-  /** Something that `stat` or getxattr shows was changed: visible at once, in the store within two seconds. */
-  attributesChanged(inode: Inode): void {
+  /**
+   * Something that `stat` or getxattr shows was changed: visible at once, in the store within two seconds. With `writeBack: async` the
+   * promise is that of the journal.
+   */
+  attributesChanged(inode: Inode): undefined | Promise<void> {
     inode.attributesChanged++;
     this.#nodes.publish(inode);
     if (inode.slot === ROOT_SLOT || this.#nodes.table.names(inode.slot).length === 0) {
       inode.attributesSaved = inode.attributesChanged;
-      return;
+      return undefined;
     }
     this.#unsaved.add(inode);
+    const journaled = this.#nodes.writeBehind?.async === true;
+    if (journaled && !(inode.needsCommit && inode.writers > 0)) return this.#saveLater(inode);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       for (const each of [...this.#unsaved]) this.inBackground(each, this.#saveLater(each));
     }, ATTRIBUTES_REST);
+    return undefined;
   }
 
   async #saveLater(inode: Inode): Promise<void> {

@@ -25,7 +25,7 @@ export interface ConflictRecord {
  */
 export async function keepConflict(
   record: ConflictRecord,
-  staged: StagedFile,
+  staged: Pick<StagedFile, 'keep' | 'discard'>,
   name: string,
   directory: string,
   policy: 'sidecar' | 'reject',

@@ -33,7 +33,12 @@ export class Copies {
 
   /** The same with every byte in it. */
   async wholeFile(inode: Inode): Promise<{ fd: number; size: number }> {
-    const file = this.clean(inode);
+    let file = this.clean(inode);
+    if (file.shared) {
+      inode.clean = this.#nodes.content.acquire(file.version, true);
+      file.release();
+      file = inode.clean;
+    }
     await file.ensureAll(NEVER);
     return { fd: file.fd, size: file.version.size };
   }
@@ -76,6 +81,7 @@ export class Copies {
       ...(match === undefined ? {} : { match }),
       precondition: sound ? precondition : { kind: 'any' },
       attributes,
+      size: inode.attributes.size,
     });
   }
 }

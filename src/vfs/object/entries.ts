@@ -237,7 +237,9 @@ export class Entries {
     }
     await this.#commits.gate.together(async () => {
       const key = nodes.keyOf(parent, name);
-      this.#refuseUncommitted(slot, key);
+      // A store that is told later cannot say it now.
+      if (nodes.writeBehind?.async === true) await this.#refuseNotEmptyHere(slot, key);
+      else this.#refuseUncommitted(slot, key);
       await port.removeDirectory(mount, key);
       nodes.metadata.forgetTree(nodes.location, key);
       nodes.recount(key);
@@ -256,6 +258,13 @@ export class Entries {
       if (page.entries.some((entry) => entry.key !== key)) throw notEmpty(key);
       cursor = page.cursor;
     } while (cursor !== undefined);
+  }
+
+  /** ENOTEMPTY by a fresh listing where there is one, else by the store's word. */
+  async #refuseNotEmptyHere(slot: Slot, key: string): Promise<void> {
+    const { metadata, location } = this.#nodes;
+    if (!this.#directories.isComplete(key)) return this.refuseNotEmpty(slot, key);
+    if (metadata.entries(location, key, 0, 1).length > 0) throw notEmpty(key);
   }
 
   /** What is in a directory and not in the store. */

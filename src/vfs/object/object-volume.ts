@@ -28,6 +28,7 @@ import { Copies } from './copies.js';
 import { Directories } from './directory.js';
 import { Entries } from './entries.js';
 import { NONE, type Slot } from './inode-table.js';
+import { Settling } from './journal/settling.js';
 import { Links } from './links.js';
 import { Nodes } from './nodes.js';
 import { OpenFiles } from './open-files.js';
@@ -88,6 +89,7 @@ export class ObjectVolume implements Volume {
     );
     this.#links = new Links(nodes, this.#commits, this.#copies);
     this.#attributes = new AttributeChanges(nodes, this.#commits, this.#files);
+    new Settling(nodes, this.#commits).begin();
   }
 
   lookup(_call: Call, parent: NodeId, name: ByteString, reply: EntryReply): Answer<void> {
@@ -179,11 +181,11 @@ export class ObjectVolume implements Volume {
   listxattr(_call: Call, node: NodeId): ByteString[] {
     return this.#attributes.listxattr(this.#slot(node));
   }
-  setxattr(_call: Call, node: NodeId, name: ByteString, value: Uint8Array, flags: number): void {
-    this.#attributes.setxattr(this.#slot(node), name, value, flags);
+  setxattr(_call: Call, node: NodeId, name: ByteString, value: Uint8Array, flags: number): Answer<void> {
+    return this.#attributes.setxattr(this.#slot(node), name, value, flags);
   }
-  removexattr(_call: Call, node: NodeId, name: ByteString): void {
-    this.#attributes.removexattr(this.#slot(node), name);
+  removexattr(_call: Call, node: NodeId, name: ByteString): Answer<void> {
+    return this.#attributes.removexattr(this.#slot(node), name);
   }
 
   async readlink(_call: Call, node: NodeId): Promise<ByteString> {
@@ -245,14 +247,21 @@ export class ObjectVolume implements Volume {
   }
 
   async drain(): Promise<void> {
-    await this.#commits.drain();
-    await this.#nodes.metadata.settled();
+    try {
+      await this.#commits.drain();
+    } finally {
+      await this.#nodes.writeBehind?.drain();
+      await this.#nodes.metadata.settled();
+    }
   }
   pending(): readonly string[] {
-    return this.#commits.pending();
+    const { writeBehind, context } = this.#nodes;
+    const behind = writeBehind?.pending().map((change) => `${context.path}/${change}`) ?? [];
+    return [...this.#commits.pending(), ...behind];
   }
   async close(): Promise<void> {
     this.#commits.stop();
+    await this.#nodes.writeBehind?.close();
     this.#nodes.close();
   }
 

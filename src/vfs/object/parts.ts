@@ -3,6 +3,7 @@ import type { ContentStore } from '../../content/contract.js';
 import type { MetadataStore } from '../../metadata/contract.js';
 import type { MountIndex, StorePort } from '../../ports/store-port.js';
 import type { VolumeContext } from '../volume.js';
+import type { WriteBehind } from './journal/write-behind.js';
 
 export interface ObjectVolumeOptions {
   /** How long what the store said is believed, milliseconds. */
@@ -16,7 +17,9 @@ export interface ObjectVolumeOptions {
 }
 
 export interface ObjectVolumeParts {
+  /** The store; `writeBehind` itself where there is one. */
   readonly port: StorePort;
+  readonly writeBehind?: WriteBehind;
   readonly mount: MountIndex;
   /** What is mounted (endpoint, bucket, prefix): its inode numbers and cached rows belong to it. */
   readonly identity: string;

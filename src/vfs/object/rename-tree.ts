@@ -2,27 +2,24 @@
  * Renaming a directory: every object below is copied, many at a time; then the tree here moves in one step; then the old
  * objects go. While that runs no file of the mount is committed, so no commit meets a key on the move.
  */
-import type { ObjectInfo, Precondition, StoredAttributes, Validator } from '../../backends/contract.js';
+import type { ObjectInfo, Validator } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { timestamp } from './attributes-of.js';
 import type { Commits } from './commit.js';
 import type { Entries } from './entries.js';
 import type { Inode } from './inode.js';
 import { type Name, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
+import { type Copied, type Moved, TreeMover } from './journal/tree-mover.js';
+import type { WriteBehind } from './journal/write-behind.js';
 import type { Nodes } from './nodes.js';
 
-/** Objects copied or removed at the same time. */
-const AT_ONCE = 16;
-
-const ANY: Precondition = { kind: 'any' };
-
-interface Moved {
-  readonly from: string;
-  readonly to: string;
-  /** What was copied. */
-  readonly source?: Validator | undefined;
-  /** Of the copy. */
-  readonly validator?: Validator | undefined;
+interface Move {
+  readonly directory: Inode;
+  readonly from: Name;
+  readonly target: Slot;
+  readonly to: Name;
+  readonly oldKey: string;
+  readonly newKey: string;
 }
 
 export class TreeMoves {
@@ -58,34 +55,56 @@ export class TreeMoves {
       const newKey = nodes.keyOf(to.parent, to.name);
       if (target !== NONE) await this.#entries.refuseNotEmpty(target, newKey);
       for (const inode of this.#below(source)) await this.#commits.commitNow(inode);
-      const copied: Moved[] = [];
-      const folders: Moved[] = [];
       const directory = nodes.use(source);
       nodes.touchChanged(directory);
-      let made: ObjectInfo;
+      const move = { directory, from, target, to, oldKey, newKey };
       try {
-        made = await this.#commits.makeMarker(newKey, nodes.stored(directory));
-        await this.#copyBelow(oldKey, newKey, copied, folders);
-      } catch (error) {
-        await this.#remove(
-          copied.map(({ to: key, validator }) => ({ key, validator })),
-          folders.map(({ to: key }) => key),
-        ).catch(() => undefined);
-        if (target === NONE) await port.removeDirectory(mount, newKey).catch(() => undefined);
-        this.#commits.rest(directory);
-        throw error;
-      }
-      this.#switch(directory, from, target, to, oldKey, newKey, made, copied);
-      try {
-        await this.#carryContent(source);
-        await this.#remove(
-          copied.map(({ from: key, source: validator }) => ({ key, validator })),
-          [...folders.map(({ from: key }) => key), oldKey],
-        );
+        if (nodes.writeBehind?.async === true) await this.#journaled(nodes.writeBehind, move);
+        else await this.#carriedOut(move);
       } finally {
         this.#commits.rest(directory);
       }
     });
+  }
+
+  /** The journal answers for all that is below. */
+  async #journaled(writeBehind: WriteBehind, move: Move): Promise<void> {
+    const attributes = this.#nodes.stored(move.directory);
+    const made = await writeBehind.moveTree(move.oldKey, move.newKey, attributes);
+    this.#switch(move, made, []);
+    await this.#carryContent(move.directory.slot);
+  }
+
+  async #carriedOut(move: Move): Promise<void> {
+    const { port, mount, context, options, writeBehind } = this.#nodes;
+    const { directory, target, oldKey, newKey } = move;
+    const attributes = this.#nodes.stored(directory);
+    const mover = new TreeMover(port, mount, context.log, options.conflicts !== 'lastWriterWins');
+    const copied: Copied = { objects: [], folders: [] };
+    const begun = await writeBehind?.beginMoveTree(oldKey, newKey, attributes);
+    let made: ObjectInfo;
+    try {
+      made = await mover.makeMarker(newKey, attributes);
+      await mover.copy(oldKey, newKey, copied);
+    } catch (error) {
+      await mover
+        .remove(
+          copied.objects.map(({ to: key, validator }) => ({ key, validator })),
+          copied.folders.map(({ to: key }) => key),
+        )
+        .catch(() => undefined);
+      if (target === NONE) await port.removeDirectory(mount, newKey).catch(() => undefined);
+      begun?.end();
+      throw error;
+    }
+    this.#switch(move, made, copied.objects);
+    await this.#carryContent(directory.slot);
+    // Where this fails the journal still has it, and the next start goes on.
+    await mover.remove(
+      copied.objects.map(({ from: key, source: validator }) => ({ key, validator })),
+      [...copied.folders.map(({ from: key }) => key), oldKey],
+    );
+    begun?.end();
   }
 
   /** Inodes in use below a directory whose state the store does not have. */
@@ -113,62 +132,9 @@ export class TreeMoves {
     return false;
   }
 
-  async #copyBelow(from: string, to: string, copied: Moved[], folders: Moved[]): Promise<void> {
-    const { port, mount } = this.#nodes;
-    let cursor: string | undefined;
-    do {
-      const page = await port.list(mount, from, cursor);
-      const below: Moved[] = [];
-      await eachOf(
-        page.entries.filter((info) => info.key !== from),
-        async (info) => {
-          const moved = { from: info.key, to: to + info.key.slice(from.length) };
-          if (info.kind === 'directory') {
-            folders.push(moved);
-            below.push(moved);
-            await this.#copyMarker(info.key, moved.to);
-            return;
-          }
-          const { validator } = await this.#copyObject(info, moved.to);
-          copied.push({ ...moved, source: info.validator, validator });
-        },
-      );
-      for (const folder of below) await this.#copyBelow(folder.from, folder.to, copied, folders);
-      cursor = page.cursor;
-    } while (cursor !== undefined);
-  }
-
-  #copyObject(info: ObjectInfo, to: string): Promise<ObjectInfo> {
-    const { port, mount } = this.#nodes;
-    const absent = port.capabilities(mount).preconditions.copyAbsent;
-    return port.copy(mount, {
-      from: info.key,
-      to,
-      ...(info.validator === undefined ? {} : { match: info.validator }),
-      precondition: absent ? { kind: 'absent' } : { kind: 'any' },
-    });
-  }
-
-  async #copyMarker(from: string, to: string): Promise<void> {
-    const { port, mount } = this.#nodes;
-    const attributes = await this.#markerAttributes(from);
-    if (attributes !== undefined) await port.createDirectory(mount, to, attributes);
-  }
-
-  async #markerAttributes(key: string): Promise<StoredAttributes | undefined> {
-    const { port, mount } = this.#nodes;
-    const info = await port.stat(mount, key);
-    return info?.kind === 'directory' && info.validator !== undefined ? (info.attributes ?? {}) : undefined;
-  }
-
   /** Here the tree moves in one step. */
   #switch(
-    directory: Inode,
-    from: Name,
-    target: Slot,
-    to: Name,
-    oldKey: string,
-    newKey: string,
+    { directory, from, target, to, oldKey, newKey }: Move,
     made: ObjectInfo,
     copied: readonly Moved[],
   ): void {
@@ -209,35 +175,4 @@ export class TreeMoves {
       }
     }
   }
-
-  /** What another host has written meanwhile stays where it is, with the directories that hold it. */
-  async #remove(
-    objects: readonly { readonly key: string; readonly validator: Validator | undefined }[],
-    folders: readonly string[],
-  ): Promise<void> {
-    const { port, mount, context } = this.#nodes;
-    await eachOf(objects, async ({ key, validator }) => {
-      const condition = validator === undefined ? ANY : this.#commits.precondition(validator);
-      await port.remove(mount, key, condition).catch((error: unknown) => {
-        if (!MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
-        context.log.warn('another host wrote below a directory while it was renamed; its object stays', {
-          key,
-        });
-      });
-    });
-    // The deepest first: a store with real directories removes empty ones only.
-    for (const key of [...folders].sort((left, right) => right.length - left.length)) {
-      await port.removeDirectory(mount, key).catch((error: unknown) => {
-        if (!MirageError.is(error, 'ENOTEMPTY')) throw error;
-      });
-    }
-  }
-}
-
-async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  let next = 0;
-  const worker = async (): Promise<void> => {
-    while (next < items.length) await work(items[next++] as T);
-  };
-  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
 }

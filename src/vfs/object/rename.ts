@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ObjectInfo, Validator } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import type { CopyRequest } from '../../ports/store-port.js';
 import { S_IFDIR } from '../attributes.js';
 import { type ByteString, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../operations.js';
 import type { Commits } from './commit.js';
@@ -100,16 +101,7 @@ export class Moves {
       const move = async () => {
         nodes.touchChanged(inode);
         const changes = inode.attributesChanged;
-        const info = await this.#bring(inode, from, to, replaced?.base(to.parent, to.name));
-        const base = inode.base(from.parent, from.name);
-        try {
-          if (base !== undefined) await this.#entries.removeObject(from.parent, from.name, base);
-        } catch (error) {
-          // The name stays, and what was written may be under the other one only.
-          if (inode.staged !== undefined) inode.mustCommit = true;
-          await this.#directories.askStore(to.parent, to.name).catch(() => undefined);
-          throw error;
-        }
+        const info = await this.#moveObject(inode, from, to, replaced?.base(to.parent, to.name));
         inode.attributesSaved = Math.max(inode.attributesSaved, changes);
         const oldKey = nodes.keyOf(from.parent, from.name);
         this.#renamed(inode, from, replaced, to, info);
@@ -128,6 +120,62 @@ export class Moves {
     }
   }
 
+  /** The object goes from one key to the other, by one change where there is a journal that answers for it. */
+  async #moveObject(inode: Inode, from: Name, to: Name, target: Validator | undefined): Promise<ObjectInfo> {
+    const nodes = this.#nodes;
+    const { writeBehind } = nodes;
+    if (writeBehind === undefined) return this.#copyAndRemove(inode, from, to, target, randomUUID());
+    const single = nodes.table.names(inode.slot).length === 1;
+    if (writeBehind.async) {
+      if (inode.needsCommit && single) await this.#commits.commitNow(inode);
+      const match = inode.base(from.parent, from.name);
+      if (match === undefined) return this.#copyAndRemove(inode, from, to, target, randomUUID());
+      return writeBehind.move(this.#request(inode, from, to, target, randomUUID()));
+    }
+    const writer = randomUUID();
+    const begun = inode.needsCommit
+      ? undefined
+      : writeBehind.beginMove(this.#request(inode, from, to, target, writer));
+    try {
+      return await this.#copyAndRemove(inode, from, to, target, writer);
+    } finally {
+      begun?.end();
+    }
+  }
+
+  #request(inode: Inode, from: Name, to: Name, target: Validator | undefined, writer: string): CopyRequest {
+    const nodes = this.#nodes;
+    const match = inode.base(from.parent, from.name);
+    return {
+      from: nodes.keyOf(from.parent, from.name),
+      to: nodes.keyOf(to.parent, to.name),
+      ...(match !== undefined && { match }),
+      precondition: this.#commits.precondition(target),
+      attributes: nodes.stored(inode, writer),
+      size: inode.attributes.size,
+    };
+  }
+
+  async #copyAndRemove(
+    inode: Inode,
+    from: Name,
+    to: Name,
+    target: Validator | undefined,
+    writer: string,
+  ): Promise<ObjectInfo> {
+    const info = await this.#bring(inode, from, to, target, writer);
+    const base = inode.base(from.parent, from.name);
+    try {
+      if (base !== undefined) await this.#entries.removeObject(from.parent, from.name, base);
+    } catch (error) {
+      // The name stays, and what was written may be under the other one only.
+      if (inode.staged !== undefined) inode.mustCommit = true;
+      await this.#directories.askStore(to.parent, to.name).catch(() => undefined);
+      throw error;
+    }
+    return info;
+  }
+
   #inTurns(inodes: readonly (Inode | undefined)[], work: () => Promise<void>): Promise<void> {
     // One order for all, so that two renames cannot wait for each other.
     const [first, second] = inodes
@@ -139,10 +187,16 @@ export class Moves {
   }
 
   /** The content under the new name: what is being written goes there at once, what is at rest is copied. */
-  async #bring(inode: Inode, from: Name, to: Name, target: Validator | undefined): Promise<ObjectInfo> {
+  async #bring(
+    inode: Inode,
+    from: Name,
+    to: Name,
+    target: Validator | undefined,
+    writer: string,
+  ): Promise<ObjectInfo> {
     const single = this.#nodes.table.names(inode.slot).length === 1;
     if (inode.needsCommit && !single) await this.#commits.commitNow(inode);
-    const attributes = this.#nodes.stored(inode, randomUUID());
+    const attributes = this.#nodes.stored(inode, writer);
     try {
       const { staged } = inode;
       if (staged === undefined || !inode.needsCommit) {

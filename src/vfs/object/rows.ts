@@ -8,6 +8,7 @@ import type { ByteString, NodeId } from '../operations.js';
 import { rootOf, type VolumeContext } from '../volume.js';
 import { inodeNumberOf, timestamp } from './attributes-of.js';
 import { InodeTable, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
+import type { WriteBehind } from './journal/write-behind.js';
 import { componentOf, LongNames, NAME_BYTES } from './names.js';
 import type { ObjectVolumeOptions, ObjectVolumeParts } from './parts.js';
 import { absentRecord, inodeNumberOfGroup } from './records.js';
@@ -23,6 +24,7 @@ const COUNTED_ROWS = 4096;
 export class Rows {
   readonly table: InodeTable;
   readonly port: StorePort;
+  readonly writeBehind: WriteBehind | undefined;
   readonly mount: MountIndex;
   readonly metadata: MetadataStore;
   readonly content: ContentStore;
@@ -39,6 +41,7 @@ export class Rows {
   /** `onFree`: a node is gone, whatever is kept by its slot must go. */
   constructor(parts: ObjectVolumeParts, onFree: (slot: Slot) => void) {
     this.port = parts.port;
+    this.writeBehind = parts.writeBehind;
     this.mount = parts.mount;
     this.metadata = parts.metadata;
     this.content = parts.content;

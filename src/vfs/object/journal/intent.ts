@@ -79,6 +79,12 @@ export type Intent = z.infer<typeof intent>;
 export type IntentOf<K extends Intent['kind']> = Extract<Intent, { kind: K }>;
 export type PutIntent = IntentOf<'put'>;
 
+/** The staged bytes that a record of the journal needs. */
+export function stagedFileOf(record: unknown): string | undefined {
+  const parsed = intent.safeParse(record);
+  return parsed.success && parsed.data.kind === 'put' ? parsed.data.file : undefined;
+}
+
 /** What a version is called that the store has not made yet: it will carry this nonce. */
 const PROVISIONAL = 'pending:';
 export const provisional = (nonce: string): Validator => PROVISIONAL + nonce;

@@ -165,10 +165,18 @@ export class TreeMover {
     }
     await pool.ended();
     // The deepest first: a store with real directories removes empty ones only.
-    for (const key of [...folders].sort((left, right) => right.length - left.length)) {
-      await this.#port.removeDirectory(this.#mount, key).catch((error: unknown) => {
-        if (!MirageError.is(error, 'ENOTEMPTY') && !MirageError.is(error, 'ENOENT')) throw error;
-      });
+    const depthOf = (key: string): number => key.split('/').length;
+    const depths = [...new Set(folders.map(depthOf))].sort((left, right) => right - left);
+    for (const depth of depths) {
+      const level = new Pool(AT_ONCE);
+      for (const key of folders.filter((folder) => depthOf(folder) === depth)) {
+        level.add(() =>
+          this.#port.removeDirectory(this.#mount, key).catch((error: unknown) => {
+            if (!MirageError.is(error, 'ENOTEMPTY') && !MirageError.is(error, 'ENOENT')) throw error;
+          }),
+        );
+      }
+      await level.ended();
     }
   }
 }

@@ -366,8 +366,11 @@ export class WriteBehind implements StorePort {
       removes: true,
     });
   }
-  beginMoveTree(from: string, to: string, attributes: StoredAttributes): Begun {
-    return this.#begin({ kind: 'moveTree', key: to, from, attributes, nonce: randomUUID(), at: this.#now() });
+  async beginMoveTree(from: string, to: string, attributes: StoredAttributes): Promise<Begun> {
+    const made = { key: to, nonce: randomUUID(), at: this.#now() };
+    const begun = this.#begin({ kind: 'moveTree', ...made, from, attributes });
+    await this.#parts.journal.durable();
+    return begun;
   }
 
   #begin(intent: Intent): Begun {
