@@ -1,30 +1,47 @@
+import type { ObjectInfo } from '../backends/contract.js';
 import { MirageError } from '../errors/mirage-error.js';
 import { localFiles, Stat } from '../native/local-files.js';
 import type { StorePort } from '../ports/store-port.js';
+import { BlockChecksums, blockEnd, blockStart } from './block-checksums.js';
+import { verifyBlocks } from './block-verification.js';
 import type { Signature } from './content-index.js';
 import type { CleanFile, ReadCursor, Version } from './contract.js';
 import type { DiskSpace } from './disk-space.js';
-import { Fetcher, PART } from './fetcher.js';
-import type { RangeSet } from './range-set.js';
+import { Fetcher, interrupted, PART, staleError } from './fetcher.js';
+import { RangeSet } from './range-set.js';
+import { follow, newCursor, type ReadAheadBudget, widen } from './read-ahead.js';
 
-/** Unit of random reads, bytes. */
-const BLOCK = 128 * 1024;
-/** First request of a large object, bytes: what a look at its head needs. */
-const FIRST = 1024 * 1024 + BLOCK;
-/** Bytes asked for ahead of a sequential reader: it has between two and three parts under way. */
-const AHEAD = 2 * PART;
-/** Reads of one sequential pass reach us out of order within the kernel's own read-ahead, bytes. */
-const SLACK = 1024 * 1024;
+/** What is asked for when a large object is opened, only to hear of its version, bytes. */
+const HEAD = 128 * 1024;
+/** Bytes that are held against their checksums at a time. */
+const VERIFIED_AT_ONCE = 1024 * 1024;
+/** Of a cache that an object does not fit into, one reader has this part ahead of itself. */
+const SHARE_AHEAD = 0.25;
+const FALLOC_FL_KEEP_SIZE = 0x01;
+const FALLOC_FL_PUNCH_HOLE = 0x02;
 
 export interface CleanFileOwner {
   readonly port: StorePort;
   readonly space: DiskSpace;
+  readonly readAhead: ReadAheadBudget;
   /** The file is as it stays for now: its row may be written. */
   settled(file: CachedFile): void;
   /** Nobody uses the file and nothing writes to it. */
   rest(file: CachedFile): void;
   /** The file is of no use to later readers. */
   doom(file: CachedFile): void;
+  /** Blocks of the file were not what was once fetched. */
+  damaged(key: string): void;
+}
+
+/** What the index, or nobody yet, knows of the content of a file. */
+export interface KnownContent {
+  /** In the file; to be held against the checksums. */
+  readonly ranges: RangeSet;
+  readonly checksums?: Uint8Array;
+  /** Bytes that count as used on the disk. */
+  readonly charged: number;
+  readonly signature?: Signature;
 }
 
 export class CachedFile implements CleanFile {
@@ -32,15 +49,20 @@ export class CachedFile implements CleanFile {
   readonly location: number;
   readonly version: Version;
   readonly fd: number;
+  readonly start = 0;
+  readonly shared = false;
+  readonly transient: boolean;
   /** Bytes that count as used on the disk. */
   charged: number;
   references = 0;
   /** Has no name any more; goes with its last user. */
   doomed = false;
   signature: Signature | undefined;
+  readonly checksums: BlockChecksums;
   readonly #owner: CleanFileOwner;
   readonly #fetcher: Fetcher;
   #stale = false;
+  #verifying: Promise<void> | undefined;
   #whenIdle: (() => void) | undefined;
 
   constructor(
@@ -49,24 +71,29 @@ export class CachedFile implements CleanFile {
     location: number,
     version: Version,
     fd: number,
-    present: RangeSet,
-    charged: number,
+    known: KnownContent,
+    present = new RangeSet(),
   ) {
     this.#owner = owner;
     this.id = id;
     this.location = location;
     this.version = version;
     this.fd = fd;
-    this.charged = charged;
-    this.#fetcher = new Fetcher(owner.port, version, fd, present, {
-      charge: (bytes) => {
-        owner.space.take(bytes, false);
-        this.charged += bytes;
-      },
-      refund: (bytes) => {
-        owner.space.give(bytes);
-        this.charged -= bytes;
-      },
+    this.charged = known.charged;
+    this.signature = known.signature;
+    this.transient = version.size > owner.space.limit;
+    this.checksums = new BlockChecksums(version.size, known.checksums);
+    const content = {
+      present,
+      unverified: known.ranges,
+      checksums: this.checksums,
+      givesUp: this.transient,
+    };
+    this.#fetcher = new Fetcher(owner.port, version, fd, content, {
+      charge: (bytes) => this.#charge(bytes),
+      refund: (bytes) => this.#refund(bytes),
+      mayAhead: (bytes) => owner.readAhead.take(bytes),
+      aheadEnded: (bytes) => owner.readAhead.give(bytes),
       idle: () => this.#idle(),
       stale: () => {
         this.#stale = true;
@@ -75,8 +102,9 @@ export class CachedFile implements CleanFile {
     });
   }
 
-  get present(): RangeSet {
-    return this.#fetcher.present;
+  /** Bytes that the file holds, whether they were held against their checksums or not. */
+  get bytes(): number {
+    return this.#fetcher.present.bytes + this.#fetcher.unverified.bytes;
   }
 
   get complete(): boolean {
@@ -84,7 +112,21 @@ export class CachedFile implements CleanFile {
   }
 
   get busy(): boolean {
-    return this.#fetcher.busy;
+    return this.#fetcher.busy || this.#verifying !== undefined;
+  }
+
+  /** What the file holds, in whole blocks. */
+  savedRanges(): RangeSet {
+    const saved = new RangeSet();
+    const { size } = this.version;
+    for (const ranges of [this.#fetcher.present, this.#fetcher.unverified]) {
+      for (const [start, end] of ranges.ranges()) saved.add(start, end);
+    }
+    const whole = new RangeSet();
+    for (const [start, end] of saved.ranges()) {
+      whole.add(blockEnd(start), end === size ? end : blockStart(end));
+    }
+    return whole;
   }
 
   /** The file is as it was left: same inode, size and change time. Only while nothing writes to it. */
@@ -113,22 +155,34 @@ export class CachedFile implements CleanFile {
     };
   }
 
+  retain(): void {
+    this.references++;
+  }
+
+  begin(signal: AbortSignal): undefined | Promise<ObjectInfo | undefined> {
+    const { size } = this.version;
+    const end = size <= PART ? size : HEAD;
+    const { present, unverified } = this.#fetcher;
+    if (present.has(0, end) || unverified.touches(0, end)) return undefined;
+    try {
+      this.#mustBeCurrent();
+      this.#fetcher.request(0, end);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#fetcher.begun(0, end, signal);
+  }
+
   ensure(offset: number, length: number, cursor: ReadCursor, signal: AbortSignal): undefined | Promise<void> {
     if (this.complete) return undefined;
     const { size } = this.version;
     const end = Math.min(offset + length, size);
     if (offset >= end) return undefined;
-    follow(cursor, offset, end);
-    if (!this.present.has(offset, end)) {
-      if (this.#stale) return Promise.reject(staleError(this.version.key));
-      try {
-        this.#request(offset, end, cursor);
-      } catch (error) {
-        return Promise.reject(error);
-      }
-    }
-    if (cursor.window === AHEAD && size > PART) this.#readAhead(end);
-    return this.present.has(offset, end) ? undefined : this.#fetcher.wait(offset, end, signal);
+    const jumped = cursor.window > 0;
+    const sequential = follow(cursor, offset, end, this.#fetcher.frontier(cursor.next));
+    // What was fetched ahead of where the only reader was is of no use where it is now.
+    if (jumped && !sequential && this.references === 1) this.#fetcher.dropUnwanted();
+    return this.#ensure(offset, end, cursor, signal);
   }
 
   ensureAll(signal: AbortSignal): undefined | Promise<void> {
@@ -145,34 +199,73 @@ export class CachedFile implements CleanFile {
   async stop(): Promise<void> {
     this.#stale = true;
     this.#fetcher.stop();
-    if (!this.busy) return;
+    await this.#verifying?.catch(() => undefined);
+    if (!this.#fetcher.busy) return;
     await new Promise<void>((resolve) => {
       this.#whenIdle = resolve;
     });
   }
 
+  /** Frees bytes on the disk, those that came first; returns how many. Only of a transient file. */
+  giveUp(bytes: number): number {
+    let freed = 0;
+    while (freed < bytes) {
+      const range = this.#fetcher.giveUpOldest();
+      if (range === undefined) break;
+      const length = range.end - range.start;
+      localFiles().fallocate(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range.start, length);
+      this.#refund(length);
+      freed += length;
+    }
+    if (freed > 0 && !this.busy) this.#settle();
+    return freed;
+  }
+
+  #ensure(offset: number, end: number, cursor: ReadCursor, signal: AbortSignal): undefined | Promise<void> {
+    const { present, unverified } = this.#fetcher;
+    if (!present.has(offset, end)) {
+      if (unverified.touches(offset, end)) return this.#verified(offset, end, cursor, signal);
+      try {
+        this.#mustBeCurrent();
+        this.#request(offset, end, cursor);
+      } catch (error) {
+        return Promise.reject(error);
+      }
+    }
+    if (this.version.size > PART) this.#readAhead(end, cursor);
+    return present.has(offset, end) ? undefined : this.#fetcher.wait(offset, end, signal);
+  }
+
+  #mustBeCurrent(): void {
+    if (this.#stale) throw staleError(this.version.key);
+  }
+
   /** What the read needs, as large as suits the reader. */
   #request(offset: number, end: number, cursor: ReadCursor): void {
     const { size } = this.version;
-    if (size <= PART) {
+    if (size <= PART && !this.transient) {
       this.#fetcher.request(0, size);
       return;
     }
-    const from = offset - (offset % BLOCK);
-    let to = end + ((BLOCK - (end % BLOCK)) % BLOCK);
-    if (cursor.window > 0) to = Math.max(to, from + (cursor.window === AHEAD ? PART : FIRST));
-    this.#fetcher.request(from, Math.min(to, size));
+    const from = blockStart(offset);
+    const needed = Math.min(blockEnd(end), size);
+    const wanted = Math.max(needed, Math.min(from + Math.min(cursor.window, PART), size));
+    try {
+      this.#fetcher.request(from, wanted);
+    } catch (error) {
+      if (wanted === needed || !MirageError.is(error, 'ENOSPC')) throw error;
+      this.#fetcher.request(from, needed);
+    }
   }
 
-  #readAhead(next: number): void {
+  #readAhead(next: number, cursor: ReadCursor): void {
     const { size } = this.version;
     if (this.#stale) return;
+    const frontier = this.#fetcher.frontier(next);
+    const largest = this.transient ? this.#owner.space.limit * SHARE_AHEAD : undefined;
+    if (frontier >= size || !widen(cursor, frontier - next, largest)) return;
     try {
-      for (;;) {
-        const from = this.#fetcher.frontier(next);
-        if (from >= size || from - next >= AHEAD) return;
-        this.#fetcher.request(from, Math.min(from + PART, size));
-      }
+      this.#fetcher.request(frontier, Math.min(blockEnd(next + cursor.window), size), true);
     } catch (error) {
       // No room to read ahead is no failure of the read at hand.
       if (!MirageError.is(error, 'ENOSPC')) throw error;
@@ -181,29 +274,72 @@ export class CachedFile implements CleanFile {
 
   async #fetchAll(signal: AbortSignal): Promise<void> {
     const { size } = this.version;
-    for (let offset = 0; offset < size; offset += PART) {
-      await this.ensure(offset, PART, { next: offset, window: AHEAD }, signal);
+    if (this.transient) {
+      throw new MirageError(`${this.version.key} does not fit into the cache`, {
+        errno: 'ENOSPC',
+        hint: 'raise cache.size',
+      });
     }
+    const cursor = newCursor();
+    for (let offset = 0; offset < size; offset += PART) await this.ensure(offset, PART, cursor, signal);
+  }
+
+  /** Bytes from before the last start are held against their checksums before anybody gets them. */
+  async #verified(offset: number, end: number, cursor: ReadCursor, signal: AbortSignal): Promise<void> {
+    while (this.#verifying !== undefined) await this.#verifying;
+    const from = blockStart(offset);
+    const to = Math.min(this.version.size, Math.max(blockEnd(end), from + VERIFIED_AT_ONCE));
+    if (this.#fetcher.unverified.touches(from, to)) {
+      this.#verifying = this.#verify(from, to).finally(() => {
+        this.#verifying = undefined;
+        if (!this.#fetcher.busy) this.#idle();
+      });
+      await this.#verifying;
+    }
+    if (signal.aborted) throw interrupted();
+    await this.#ensure(offset, end, cursor, signal);
+  }
+
+  async #verify(from: number, to: number): Promise<void> {
+    let damaged = 0;
+    const kept = new RangeSet(this.#fetcher.unverified.bounds);
+    kept.remove(0, from);
+    kept.remove(to, this.version.size);
+    for (const [start, end] of kept.ranges()) {
+      await verifyBlocks(this.fd, start, end, this.checksums, (at, length, right) => {
+        if (right) {
+          this.#fetcher.verified(at, at + length);
+          return;
+        }
+        damaged += length;
+        this.#fetcher.forget(at, at + length);
+      });
+    }
+    if (damaged === 0) return;
+    this.#refund(damaged);
+    this.#owner.damaged(this.version.key);
+  }
+
+  #charge(bytes: number): void {
+    // One that cannot fit must not push everything else out, nor exceed the limit.
+    this.#owner.space.take(bytes, this.transient);
+    this.charged += bytes;
+  }
+
+  #refund(bytes: number): void {
+    this.#owner.space.give(bytes);
+    this.charged -= bytes;
   }
 
   #idle(): void {
-    this.sign();
-    if (!this.doomed) this.#owner.settled(this);
+    if (this.#verifying !== undefined) return;
+    this.#settle();
     if (this.references === 0) this.#owner.rest(this);
     this.#whenIdle?.();
   }
-}
 
-/** Moves the cursor on: after some reads in a row there is read-ahead, after a jump none. */
-function follow(cursor: ReadCursor, offset: number, end: number): void {
-  if (Math.abs(offset - cursor.next) > SLACK) {
-    cursor.window = 0;
-    cursor.next = end;
-  } else {
-    cursor.window = cursor.window === 0 ? FIRST : Math.min(cursor.window * 2, AHEAD);
-    cursor.next = Math.max(cursor.next, end);
+  #settle(): void {
+    this.sign();
+    if (!this.doomed) this.#owner.settled(this);
   }
 }
-
-const staleError = (key: string): MirageError =>
-  new MirageError(`${key} is another version by now`, { errno: 'ESTALE' });

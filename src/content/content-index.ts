@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
+import { ObjectRows, objectTables, type SavedObject } from './object-rows.js';
 import { RangeSet } from './range-set.js';
 
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 
 const tables = `
   CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), boot TEXT NOT NULL, clean INTEGER NOT NULL);
@@ -23,10 +24,21 @@ const tables = `
     changed_seconds INTEGER NOT NULL,
     changed_nanoseconds INTEGER NOT NULL,
     used_at INTEGER NOT NULL,
+    checksums BLOB,
     UNIQUE (location, key, validator, size)
   );
   CREATE INDEX file_used_at ON file (used_at);
+  ${objectTables}
 `;
+/** From version 1. */
+const upgrade = `
+  ALTER TABLE file ADD COLUMN checksums BLOB;
+  ${objectTables}
+`;
+/** A pack among the files: it belongs to no location. */
+const NOBODY = 0;
+const PACK = 'pack';
+const NO_RANGES = Buffer.alloc(0);
 
 /** What a cache file looked like when nothing wrote to it any more: whoever else touches it changes at least the change time. */
 export interface Signature {
@@ -40,6 +52,7 @@ export interface IndexedFile {
   readonly bytes: number;
   readonly ranges: RangeSet;
   readonly signature: Signature;
+  readonly checksums: Uint8Array;
 }
 
 export interface SavedFile extends IndexedFile {
@@ -56,6 +69,7 @@ interface FileRow {
   ino: number;
   changed_seconds: number;
   changed_nanoseconds: number;
+  checksums: Buffer | null;
 }
 
 /** Identifies the running kernel: the page cache, and with it every byte written, survives a crash of the program but not this. */
@@ -84,6 +98,8 @@ export class ContentIndex {
   readonly #remove: Database.Statement;
   readonly #touch: Database.Statement;
   readonly #oldest: Database.Statement;
+  readonly #bytes: Database.Statement;
+  readonly objects: ObjectRows;
   #nextId: number;
   #clock: number;
   readonly #locations = new Map<string, number>();
@@ -95,15 +111,17 @@ export class ContentIndex {
     this.#log = log;
     this.hasStrays = hasStrays;
     const prepare = (text: string) => database.prepare(text);
-    this.#find = prepare(`SELECT id, bytes, ranges, ino, changed_seconds, changed_nanoseconds
+    this.#find = prepare(`SELECT id, bytes, ranges, ino, changed_seconds, changed_nanoseconds, checksums
       FROM file WHERE location = ? AND key = ? AND validator = ? AND size = ?`);
     this.#ofKey = prepare('SELECT id, bytes FROM file WHERE location = ? AND key = ?');
-    this.#save = prepare('INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
+    this.#save = prepare('INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
     this.#remove = prepare('DELETE FROM file WHERE id = ?');
     this.#touch = prepare('UPDATE file SET used_at = ? WHERE id = ?');
     this.#oldest = prepare(
       'SELECT id, bytes, used_at AS usedAt FROM file WHERE used_at > ? ORDER BY used_at LIMIT 64',
     );
+    this.#bytes = prepare('SELECT bytes FROM file WHERE id = ?').pluck();
+    this.objects = new ObjectRows(database, (work, otherwise) => this.#attempt(work, otherwise));
     const last = prepare(
       'SELECT max(id) AS id, max(used_at) AS usedAt, total(bytes) AS bytes FROM file',
     ).get() as { id: number | null; usedAt: number | null; bytes: number };
@@ -178,6 +196,7 @@ export class ContentIndex {
           changedSeconds: row.changed_seconds,
           changedNanoseconds: row.changed_nanoseconds,
         },
+        checksums: row.checksums ?? NO_RANGES,
       }
     );
   }
@@ -209,7 +228,28 @@ export class ContentIndex {
           changedSeconds,
           changedNanoseconds,
           usedAt,
+          file.checksums,
         );
+      }
+    });
+  }
+
+  /** Bytes of a pack; undefined: there is no such pack. */
+  packBytes(id: number): number | undefined {
+    return this.#attempt(() => this.#bytes.get(id), undefined) as number | undefined;
+  }
+
+  /** Writes rows of objects, and those of the packs that hold them, in one transaction. */
+  saveObjects(
+    rows: readonly SavedObject[],
+    packs: readonly { readonly id: number; readonly bytes: number }[],
+  ): void {
+    this.#inTransaction(() => {
+      this.objects.save(rows);
+      for (const { id, bytes } of packs) {
+        const usedAt = this.#touched.get(id) ?? ++this.#clock;
+        this.#touched.delete(id);
+        this.#save.run(id, NOBODY, PACK, String(id), 0, NO_RANGES, bytes, 0, 0, 0, usedAt, null);
       }
     });
   }
@@ -217,6 +257,7 @@ export class ContentIndex {
   remove(id: number): void {
     this.#touched.delete(id);
     this.#attempt(() => this.#remove.run(id), undefined);
+    this.objects.removePack(id);
   }
 
   /** Notes that a file was used; written later, many at a time. */
@@ -299,9 +340,9 @@ function connect(file: string): Database.Database {
         hint: 'start the newer version, or choose another cache.directory',
       });
     }
-    if (version === 0) {
+    if (version < SCHEMA_VERSION) {
       database.transaction(() => {
-        database.exec(tables);
+        database.exec(version === 0 ? tables : upgrade);
         database.pragma(`user_version = ${SCHEMA_VERSION}`);
       })();
     }

@@ -17,19 +17,34 @@ export interface Version {
 export interface ReadCursor {
   /** End of the last read, bytes. */
   next: number;
-  /** Bytes to have ahead of `next`. */
+  /** Bytes to have ahead of `next`; 0: the handle jumps about. */
   window: number;
+}
+
+/** Bytes in a descriptor. */
+export interface Content {
+  readonly fd: number;
+  /** Where in `fd` the first byte is. */
+  readonly start: number;
+  /** The content is larger than the cache, and bytes give way to others as it is read: whoever answers from `fd` copies them in the same turn. */
+  readonly transient: boolean;
 }
 
 /**
  * The cache file of one version; shared by all who read that version, counted by `acquire`/`release`.
  * Its descriptor stays valid from acquire to release.
  */
-export interface CleanFile {
+export interface CleanFile extends Content {
   readonly version: Version;
-  readonly fd: number;
-  /** Every byte is in the file. */
+  /** Every byte is in the file, and right. */
   readonly complete: boolean;
+  /** Small objects share a file: `fd` holds others too. */
+  readonly shared: boolean;
+  /**
+   * Begins to fetch what a first read needs; resolves as soon as the store says which version it sends, attributes included.
+   * undefined: nothing has to be fetched, so nothing new is heard. Fails as `ensure` does.
+   */
+  begin(signal: AbortSignal): undefined | Promise<ObjectInfo | undefined>;
   /**
    * Returns undefined when [offset, offset + length) is in the file, else a promise of it. Fetches ahead along `cursor`.
    * Waiters wait for their own bytes only. ESTALE: the object is another version by now. EINTR: aborted.
@@ -41,8 +56,7 @@ export interface CleanFile {
 }
 
 /** A file that is being written. Shared by all opens of its node. */
-export interface StagedFile {
-  readonly fd: number;
+export interface StagedFile extends Content {
   readonly size: number;
   /** Changed since `committing` was called last (or ever). */
   readonly dirty: boolean;
@@ -91,8 +105,8 @@ export interface ContentStore {
   readonly limit: number;
   /** Says what a mount index stands for, the same after a restart (endpoint, bucket, prefix). Once per mount, before its first `acquire`. */
   identify(mount: MountIndex, identity: string): void;
-  /** The clean file of a version, empty at first. */
-  acquire(version: Version): CleanFile;
+  /** The clean file of a version, empty at first. `alone`: one that is not shared. */
+  acquire(version: Version, alone?: boolean): CleanFile;
   /** A new empty file, or one based on a version whose bytes are fetched only where needed (`size`: how much of it is kept). */
   stage(base?: { file: CleanFile; size: number }): StagedFile;
   newCursor(): ReadCursor;

@@ -5,14 +5,21 @@ import { promisify } from 'node:util';
 import type { Validator } from '../backends/contract.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
+import { localFiles } from '../native/local-files.js';
 import type { MountIndex, StorePort } from '../ports/store-port.js';
 import { CachedFile, type CleanFileOwner } from './clean-file.js';
 import type { ContentIndex, SavedFile } from './content-index.js';
 import type { CleanFile, ContentStore, ReadCursor, StagedFile, Version } from './contract.js';
 import { DiskSpace } from './disk-space.js';
+import type { PackedObject } from './packed-object.js';
+import { PACKED, Packs } from './packs.js';
 import { RangeSet } from './range-set.js';
-import { type StagedFileOwner, WorkingFile } from './staged-file.js';
+import { newCursor, ReadAheadBudget } from './read-ahead.js';
+import { SpareFiles } from './spare-files.js';
+import { type SharedFile, type StagedFileOwner, WorkingFile } from './staged-file.js';
 
+/** Milliseconds until the index hears of a file that is not whole; what came since is fetched again after a crash. */
+const SAVED_AFTER = 250;
 /** Cache files that stay open after their last user, for the next one. */
 const KEPT_OPEN = 256;
 
@@ -28,6 +35,9 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   readonly port: StorePort;
   readonly log: Log;
   readonly space: DiskSpace;
+  readonly readAhead = new ReadAheadBudget();
+  readonly #packs: Packs;
+  readonly #spares: SpareFiles;
   readonly #folders: CacheFolders;
   readonly #index: ContentIndex;
   /** Descriptor whose lock keeps others out of the directory. */
@@ -43,6 +53,8 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   readonly #working = new Set<WorkingFile>();
   readonly #unlinking = new Set<Promise<void>>();
   #saving: NodeJS.Immediate | undefined;
+  /** For files that are not whole: they change often. */
+  #savingLater: NodeJS.Timeout | undefined;
   #nextWorking = 1;
   #written = false;
 
@@ -61,6 +73,10 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     this.log = log;
     this.space = new DiskSpace(folders.root, limit, (bytes, now) => this.#evict(bytes, now));
     this.space.count(index.bytes);
+    const path = (id: number) => this.#path(id);
+    const unlink = (id: number) => this.#unlink(id, false);
+    this.#packs = new Packs({ port, space: this.space, index, log, path, unlink });
+    this.#spares = new SpareFiles(() => index.newId(), path, unlink);
   }
 
   get used(): number {
@@ -75,25 +91,27 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     this.#locations[mount] = this.#index.location(identity);
   }
 
-  acquire(version: Version): CleanFile {
+  acquire(version: Version, alone = false): CleanFile {
     const location = this.#location(version.mount);
-    const file =
-      this.#openFile(location, version) ??
-      this.#indexedFile(location, version) ??
-      this.#newFile(location, version);
+    const known = this.#openFile(location, version) ?? this.#indexedFile(location, version);
+    if (known === undefined && version.size <= PACKED) {
+      const packed = this.#packs.acquire(location, version);
+      return alone ? this.#unpack(location, packed) : packed;
+    }
+    const file = known ?? this.#newFile(location, version);
     file.references++;
     return file;
   }
 
   stage(base?: { file: CleanFile; size: number }): StagedFile {
     const path = join(this.#folders.staging, String(this.#nextWorking++));
-    const file = new WorkingFile(this, path, base?.file as CachedFile | undefined, base?.size ?? 0);
+    const file = new WorkingFile(this, path, base?.file as SharedFile | undefined, base?.size ?? 0);
     this.#working.add(file);
     return file;
   }
 
   newCursor(): ReadCursor {
-    return { next: 0, window: 0 };
+    return newCursor();
   }
 
   drop(mount: MountIndex, key: string): void {
@@ -104,6 +122,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
       this.#unlink(id, false);
       this.space.give(bytes);
     }
+    this.#packs.drop(location, key);
   }
 
   relabel(version: Version, validator: Validator, between: () => void): void {
@@ -111,6 +130,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     const file = this.#openFile(location, version) ?? this.#indexedFile(location, version);
     const intact = file?.intact === true;
     between();
+    this.#packs.relabel(location, version, validator);
     if (file === undefined) return;
     // The version is one object for the file, its fetches and whoever reads it.
     Object.assign(file.version, { validator });
@@ -122,9 +142,11 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   async close(): Promise<void> {
     for (const file of [...this.#working]) file.abandon();
     for (const file of [...this.#byId.values()]) await file.stop();
+    await this.#packs.stop();
+    await this.#spares.stop();
     this.#save();
     for (const file of [...this.#byId.values()]) {
-      if (file.present.bytes === 0 && file.version.size > 0) this.#unlink(file.id, false);
+      if (file.bytes === 0 && file.version.size > 0) this.#unlink(file.id, false);
       closeSync(file.fd);
     }
     await Promise.all(this.#unlinking);
@@ -135,7 +157,8 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   settled(file: CachedFile): void {
     this.#written = true;
     this.#unsaved.add(file);
-    this.#saving ??= setImmediate(() => this.#save());
+    if (file.complete) this.#saving ??= setImmediate(() => this.#save());
+    else this.#savingLater ??= setTimeout(() => this.#save(), SAVED_AFTER);
   }
 
   rest(file: CachedFile): void {
@@ -145,7 +168,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
       return;
     }
     if (!this.#byId.has(file.id)) return;
-    if (file.present.bytes === 0 && file.version.size > 0) {
+    if (file.bytes === 0 && file.version.size > 0) {
       this.doom(file);
       return;
     }
@@ -169,6 +192,10 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     if (file.references === 0 && !file.busy) this.rest(file);
   }
 
+  damaged(key: string): void {
+    this.log.warn('cached content was damaged; it is fetched again', { key });
+  }
+
   adopt(path: string, fd: number, version: Version, charged: number): CleanFile {
     const location = this.#location(version.mount);
     const known = this.#openFile(location, version) ?? this.#indexedFile(location, version);
@@ -176,7 +203,8 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     const id = this.#index.newId();
     renameSync(path, this.#path(id));
     const present = new RangeSet(version.size > 0 ? [0, version.size] : []);
-    const file = new CachedFile(this, id, location, version, fd, present, charged);
+    const content = { ranges: new RangeSet(), charged };
+    const file = new CachedFile(this, id, location, version, fd, content, present);
     file.references = 1;
     file.sign();
     this.#attach(file);
@@ -210,7 +238,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
         this.#resting.delete(file);
         return file;
       }
-      this.#damaged(version.key);
+      this.#changedOutside(version.key);
       this.doom(file);
       return undefined;
     }
@@ -223,15 +251,14 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     if (!row) return undefined;
     const fd = this.#tryOpen(this.#path(row.id));
     if (fd !== undefined) {
-      const file = new CachedFile(this, row.id, location, version, fd, row.ranges, row.bytes);
-      file.signature = row.signature;
+      const file = new CachedFile(this, row.id, location, version, fd, { ...row, charged: row.bytes });
       if (file.intact) {
         this.#attach(file);
         return file;
       }
       closeSync(fd);
     }
-    this.#damaged(version.key);
+    this.#changedOutside(version.key);
     this.#index.remove(row.id);
     this.#unlink(row.id, false);
     this.space.give(row.bytes);
@@ -239,13 +266,41 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   }
 
   #newFile(location: number, version: Version): CachedFile {
-    const id = this.#index.newId();
-    const fd = openSync(this.#path(id), constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600);
+    const { id, fd } = this.#spares.take();
     ftruncateSync(fd, version.size);
-    const file = new CachedFile(this, id, location, version, fd, new RangeSet(), 0);
+    const file = new CachedFile(this, id, location, version, fd, { ranges: new RangeSet(), charged: 0 });
     file.sign();
     this.#attach(file);
-    if (version.size === 0) this.settled(file);
+    return file;
+  }
+
+  /** A file of its own for a packed object, with its bytes where they are here. */
+  #unpack(location: number, packed: PackedObject): CachedFile {
+    const { version } = packed;
+    const { size } = version;
+    const complete = packed.complete && size > 0;
+    const { id, fd } = this.#spares.take();
+    try {
+      if (complete) {
+        const copied = localFiles().copyFileRange(packed.fd, packed.start, fd, 0, size);
+        if (copied !== size) throw MirageError.system('copy_file_range', copied < 0 ? -copied : 5);
+      } else ftruncateSync(fd, size);
+    } catch (error) {
+      closeSync(fd);
+      this.#unlink(id, false);
+      throw error;
+    } finally {
+      packed.release();
+    }
+    const charged = complete ? size : 0;
+    this.space.count(charged);
+    const present = new RangeSet(complete ? [0, size] : []);
+    const known = { ranges: new RangeSet(), charged };
+    const file = new CachedFile(this, id, location, version, fd, known, present);
+    file.references = 1;
+    file.sign();
+    this.#attach(file);
+    if (complete) this.settled(file);
     return file;
   }
 
@@ -257,7 +312,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     }
   }
 
-  #damaged(key: string): void {
+  #changedOutside(key: string): void {
     this.log.warn('a cache file was changed from outside; it is fetched again', { key });
   }
 
@@ -296,13 +351,15 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   #save(): void {
     if (this.#saving) clearImmediate(this.#saving);
     this.#saving = undefined;
+    clearTimeout(this.#savingLater);
+    this.#savingLater = undefined;
     const rows: SavedFile[] = [];
     for (const file of this.#unsaved) {
-      const { id, location, version, charged, present, signature } = file;
+      const { id, location, version, charged, signature } = file;
       const { key, validator, size } = version;
-      if (signature) {
-        rows.push({ id, location, key, validator, size, bytes: charged, ranges: present, signature });
-      }
+      if (!signature) continue;
+      const content = { ranges: file.savedRanges(), checksums: file.checksums.encode() };
+      rows.push({ id, location, key, validator, size, bytes: charged, signature, ...content });
     }
     this.#unsaved.clear();
     if (rows.length > 0) this.#index.save(rows);
@@ -310,10 +367,12 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
 
   #evict(bytes: number, now: boolean): void {
     this.#save();
+    this.#packs.save();
     let freed = 0;
     this.#index.fromOldest(({ id, bytes: size }) => {
       const file = this.#byId.get(id);
       if (file && (file.references > 0 || file.busy)) return true;
+      if (!this.#packs.close(id)) return true;
       if (file) this.#shut(file);
       this.#index.remove(id);
       this.#unlink(id, now);
@@ -321,6 +380,10 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
       freed += size;
       return freed < bytes;
     });
+    for (const file of this.#byId.values()) {
+      if (freed >= bytes) return;
+      if (file.transient) freed += file.giveUp(bytes - freed);
+    }
   }
 
   /** Frees the bytes off this thread, unless they are needed `now`: a large file takes milliseconds. */

@@ -79,8 +79,9 @@ function removeStrays(files: string, index: ContentIndex): void {
 function keepLeftovers(staging: string, recovered: string, log: Log, clock: Clock): void {
   for (const name of readdirSync(staging)) {
     const path = join(staging, name);
-    const { blocks, size } = statSync(path);
-    if (blocks === 0) {
+    const { blocks, size, nlink } = statSync(path);
+    // The journal has what has another name, and brings it to its store.
+    if (blocks === 0 || nlink > 1) {
       unlinkSync(path);
       continue;
     }

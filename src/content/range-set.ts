@@ -18,6 +18,17 @@ export class RangeSet {
     return this.#bounds;
   }
 
+  /** Each range as [start, end). */
+  *ranges(): IterableIterator<readonly [start: number, end: number]> {
+    const bounds = this.#bounds;
+    for (let i = 0; i < bounds.length; i += 2) yield [bounds[i]!, bounds[i + 1]!];
+  }
+
+  /** Some offset of [start, end) is in the set. */
+  touches(start: number, end: number): boolean {
+    return start < end && (this.endFrom(start) > start || this.nextStart(start) < end);
+  }
+
   has(start: number, end: number): boolean {
     if (start >= end) return true;
     const i = this.#above(start);

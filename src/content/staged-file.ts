@@ -6,7 +6,6 @@ import type { ObjectInfo } from '../backends/contract.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
 import { localFiles, Stat } from '../native/local-files.js';
-import type { CachedFile } from './clean-file.js';
 import type { CleanFile, Loan, ReadCursor, StagedFile, Version } from './contract.js';
 import type { DiskSpace } from './disk-space.js';
 import { RangeSet } from './range-set.js';
@@ -43,6 +42,8 @@ export interface StagedFileOwner {
  */
 export class WorkingFile implements StagedFile {
   readonly fd: number;
+  readonly start = 0;
+  readonly transient = false;
   readonly #path: string;
   readonly #owner: StagedFileOwner;
   readonly #base: SharedFile | undefined;

@@ -1,6 +1,16 @@
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
+import Database from 'better-sqlite3';
 import { ContentBench, isPending, MIB, never, readFrom } from './bench.js';
 import { patterned } from './memory-store.js';
 
@@ -12,6 +22,23 @@ function cacheFiles(directory: string): string[] {
     .filter((entry) => entry.isFile())
     .sort((a, b) => Number(a.name) - Number(b.name))
     .map((entry) => join(entry.parentPath, entry.name));
+}
+
+/** Changes a byte as a bad disk would: nothing about the file tells. */
+function rot(path: string, offset: number): void {
+  const index = join(path, '..', '..', '..', 'index.db');
+  const fd = openSync(path, 'r+');
+  const byte = readFrom(fd, offset, 1);
+  byte[0]! ^= 1;
+  writeSync(fd, byte, 0, 1, offset);
+  closeSync(fd);
+  // The time of change tells of us, which a disk would not have touched.
+  const { ctimeNs } = statSync(path, { bigint: true });
+  const database = new Database(index);
+  database
+    .prepare('UPDATE file SET changed_seconds = ?, changed_nanoseconds = ? WHERE size > 0')
+    .run(Number(ctimeNs / 1_000_000_000n), Number(ctimeNs % 1_000_000_000n));
+  database.close();
 }
 
 describe('reading through the cache', () => {
@@ -36,24 +63,26 @@ describe('reading through the cache', () => {
     file.release();
   });
 
-  test('a sequential reader of a large object starts small and then has parts of 8 MiB under way', async () => {
+  test('a sequential reader of a large object starts small, and has twice as much under way each time that gets short', async () => {
     await using bench = new ContentBench();
     const bytes = patterned(40 * MIB);
     const file = bench.content.acquire(bench.store.put('large', bytes));
     const cursor = bench.content.newCursor();
     await file.ensure(0, 128 * KIB, cursor, never);
     expect(bench.store.asked).toEqual([[0, MIB + 128 * KIB]]);
-    for (let offset = 128 * KIB; offset < MIB; offset += 128 * KIB) {
+    let ahead = 0;
+    for (let offset = 128 * KIB; offset < bytes.length; offset += 128 * KIB) {
       await file.ensure(offset, 128 * KIB, cursor, never);
+      expect(readFrom(file.fd, offset, 128 * KIB).equals(bytes.subarray(offset, offset + 128 * KIB))).toBe(
+        true,
+      );
+      const [start, length] = bench.store.asked.at(-1) ?? [0, 0];
+      ahead = Math.max(ahead, start + length - offset);
     }
-    expect(bench.store.asked.slice(1)).toEqual([
-      [MIB + 128 * KIB, 8 * MIB],
-      [9 * MIB + 128 * KIB, 8 * MIB],
-    ]);
-    for (let offset = MIB; offset < bytes.length; offset += MIB) {
-      await file.ensure(offset, MIB, cursor, never);
-      expect(readFrom(file.fd, offset, MIB).equals(bytes.subarray(offset, offset + MIB))).toBe(true);
-    }
+    expect(bench.store.asked[1]).toEqual([MIB + 128 * KIB, expect.any(Number)]);
+    expect(bench.store.asked[1]?.[1]).toBeLessThan(3 * MIB);
+    expect(ahead).toBeGreaterThan(16 * MIB);
+    expect(Math.max(...bench.store.asked.map(([, length]) => length))).toBe(8 * MIB);
     expect(bench.store.asked.reduce((sum, [, length]) => sum + length, 0)).toBe(bytes.length);
     expect(file.complete).toBe(true);
     file.release();
@@ -69,10 +98,89 @@ describe('reading through the cache', () => {
       expect(readFrom(file.fd, offset, 4096).equals(bytes.subarray(offset, offset + 4096))).toBe(true);
     }
     expect(bench.store.asked).toEqual([
-      [20 * MIB, 128 * KIB],
-      [9 * MIB, 256 * KIB],
-      [27 * MIB, 128 * KIB],
+      [20 * MIB, 16 * KIB],
+      [9 * MIB + 112 * KIB, 32 * KIB],
+      [27 * MIB, 16 * KIB],
     ]);
+    file.release();
+  });
+
+  test('a reader that jumps about fetches no more than eight times what it reads', async () => {
+    await using bench = new ContentBench();
+    const size = 100 * MIB;
+    const file = bench.content.acquire(bench.store.put('large', patterned(size)));
+    const cursor = bench.content.newCursor();
+    let seed = 7;
+    const reads = 400;
+    for (let read = 0; read < reads; read++) {
+      seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+      await file.ensure((seed % (size / 4096)) * 4096, 4096, cursor, never);
+    }
+    const fetched = bench.store.asked.reduce((sum, [, length]) => sum + length, 0);
+    expect(fetched).toBeLessThan(8 * reads * 4096);
+    file.release();
+  });
+
+  test('a step within what is under way waits for it, a longer one is a jump that gives it up', async () => {
+    await using bench = new ContentBench();
+    bench.store.hold = true;
+    const file = bench.content.acquire(bench.store.put('large', patterned(100 * MIB)));
+    const cursor = { next: 10 * MIB, window: 16 * MIB };
+    void file.ensure(10 * MIB, 4096, cursor, never);
+    const asked = bench.store.asked.length;
+    const step = file.ensure(20 * MIB, 4096, cursor, never)!;
+    for (const request of bench.store.held) request.pass();
+    await step;
+    expect(bench.store.held.slice(0, asked).some((request) => request.aborted)).toBe(false);
+    expect(cursor.window).toBeGreaterThan(0);
+
+    const before = bench.store.held.filter((request) => request.aborted).length;
+    const jump = file.ensure(90 * MIB, 4096, cursor, never)!;
+    expect(cursor.window).toBe(0);
+    expect(bench.store.asked.at(-1)).toEqual([90 * MIB, 16 * KIB]);
+    bench.store.held.at(-1)!.pass();
+    await jump;
+    expect(bench.store.held.filter((request) => request.aborted).length).toBeGreaterThanOrEqual(before);
+    file.release();
+  });
+
+  test('what is fetched ahead of all readers together has a limit', async () => {
+    await using bench = new ContentBench();
+    bench.store.hold = true;
+    const files = Array.from({ length: 12 }, (_, index) =>
+      bench.content.acquire(bench.store.put(`large-${index}`, patterned(64 * MIB))),
+    );
+    for (const file of files) {
+      const read = file.ensure(MIB, 4096, { next: MIB, window: 32 * MIB }, never)!;
+      read.catch(() => undefined);
+    }
+    const asked = bench.store.asked.reduce((sum, [, length]) => sum + length, 0);
+    expect(asked).toBeLessThanOrEqual(128 * MIB + files.length * 8 * MIB);
+    for (const file of files) file.release();
+  });
+
+  test('the version of an object is heard before its bytes have come', async () => {
+    await using bench = new ContentBench();
+    bench.store.hold = true;
+    const version = bench.store.put('key', patterned(4 * MIB));
+    const file = bench.content.acquire(version);
+    const begun = file.begin(never)!;
+    bench.store.held[0]!.pass(1);
+    expect(await begun).toMatchObject({ validator: version.validator, size: 4 * MIB });
+    expect(file.complete).toBe(false);
+    expect(bench.store.asked).toEqual([[0, 4 * MIB]]);
+    bench.store.held[0]!.pass();
+    await file.ensureAll(never);
+    expect(file.begin(never)).toBeUndefined();
+    expect(bench.store.asked.length).toBe(1);
+    file.release();
+  });
+
+  test('hearing of a large object fetches little of it', async () => {
+    await using bench = new ContentBench();
+    const file = bench.content.acquire(bench.store.put('key', patterned(20 * MIB)));
+    expect((await file.begin(never))?.size).toBe(20 * MIB);
+    expect(bench.store.asked).toEqual([[0, 128 * KIB]]);
     file.release();
   });
 
@@ -173,7 +281,8 @@ describe('reading through the cache', () => {
     bench.store.held[0]!.pass(4096);
     await read;
     file.release();
-    expect(bench.store.held.map((request) => request.aborted)).toEqual([true, true, true]);
+    expect(bench.store.held.length).toBeGreaterThan(2);
+    expect(bench.store.held.every((request) => request.aborted)).toBe(true);
   });
 });
 
@@ -190,7 +299,7 @@ describe('the cache directory', () => {
     before.release();
     whole.release();
     const used = bench.content.used;
-    expect(used).toBe(128 * KIB + 100);
+    expect(used).toBe(16 * KIB + 100);
 
     const content = await bench.reopen();
     content.identify(0, 'file:///elsewhere');
@@ -198,6 +307,8 @@ describe('the cache directory', () => {
     expect(content.used).toBe(used);
     bench.store.asked.length = 0;
     const after = content.acquire({ ...version, mount: 3 });
+    // Once it was held against its checksum.
+    await after.ensure(10 * MIB, 4096, content.newCursor(), never);
     expect(after.ensure(10 * MIB, 4096, content.newCursor(), never)).toBeUndefined();
     expect(readFrom(after.fd, 10 * MIB, 4096).equals(bytes.subarray(10 * MIB, 10 * MIB + 4096))).toBe(true);
     const again = content.acquire({ ...small, mount: 3 });
@@ -214,24 +325,28 @@ describe('the cache directory', () => {
       await using bench = new ContentBench();
       for (const damage of [
         (path: string) => truncateSync(path, 10),
-        (path: string) => writeFileSync(path, Buffer.alloc(5000)),
+        (path: string) => writeFileSync(path, Buffer.alloc(100_000)),
         (path: string) => {
           truncateSync(path, 0);
-          truncateSync(path, 5000);
+          truncateSync(path, 100_000);
         },
       ]) {
-        const bytes = patterned(5000);
+        const bytes = patterned(100_000);
         const version = bench.store.put('key', bytes);
         const file = bench.content.acquire(version);
         await file.ensureAll(never);
         file.release();
         if (when === 'between two runs') await bench.close();
-        damage(cacheFiles(bench.directory).at(-1)!);
+        damage(
+          cacheFiles(bench.directory).find(
+            (path) => (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0,
+          )!,
+        );
         if (when === 'between two runs') bench.open();
         const again = bench.content.acquire(version);
         expect(again.complete).toBe(false);
         await again.ensureAll(never);
-        expect(readFrom(again.fd, 0, 5000).equals(bytes)).toBe(true);
+        expect(readFrom(again.fd, 0, bytes.length).equals(bytes)).toBe(true);
         again.release();
         bench.content.drop(0, 'key');
       }
@@ -285,9 +400,9 @@ describe('the cache directory', () => {
     for (const version of versions) {
       const file = bench.content.acquire(version);
       await file.ensureAll(never);
-      expect(readFrom(file.fd, 0, version.size).equals(bench.store.objects.get(version.key)!.bytes)).toBe(
-        true,
-      );
+      expect(
+        readFrom(file.fd, file.start, version.size).equals(bench.store.objects.get(version.key)!.bytes),
+      ).toBe(true);
       file.release();
     }
     await bench.reopen();
@@ -331,25 +446,59 @@ describe('the cache directory', () => {
 
   test('an object larger than the cache can be read; its bytes go when its reader does', async () => {
     await using bench = new ContentBench(10 * MIB);
-    const bytes = patterned(24 * MIB);
+    const bytes = patterned(48 * MIB);
     const file = bench.content.acquire(bench.store.put('large', bytes));
-    await file.ensureAll(never);
-    expect(readFrom(file.fd, 23 * MIB, MIB).equals(bytes.subarray(23 * MIB))).toBe(true);
+    expect(file.transient).toBe(true);
+    const cursor = bench.content.newCursor();
+    for (let offset = 0; offset < bytes.length; offset += 256 * KIB) {
+      await file.ensure(offset, 256 * KIB, cursor, never);
+      expect(readFrom(file.fd, offset, 256 * KIB).equals(bytes.subarray(offset, offset + 256 * KIB))).toBe(
+        true,
+      );
+      expect(bench.content.used).toBeLessThanOrEqual(10 * MIB);
+    }
+    const onDisk = cacheFiles(bench.directory).reduce((sum, path) => sum + statSync(path).blocks * 512, 0);
+    expect(onDisk).toBeLessThanOrEqual(10 * MIB);
+    await expect(file.ensureAll(never)).rejects.toMatchObject({ errno: 'ENOSPC' });
     file.release();
-    const other = bench.content.acquire(bench.store.put('other', patterned(1000)));
+    const other = bench.content.acquire(bench.store.put('other', patterned(9 * MIB)));
     await other.ensureAll(never);
-    expect(bench.content.used).toBe(1000);
+    expect(bench.content.used).toBe(9 * MIB);
     other.release();
+  });
+
+  test('blocks that rot on the disk are fetched again, the others are not', async () => {
+    await using bench = new ContentBench();
+    const bytes = patterned(4 * MIB);
+    const version = bench.store.put('key', bytes);
+    const file = bench.content.acquire(version);
+    await file.ensureAll(never);
+    file.release();
+    await bench.close();
+    rot(
+      cacheFiles(bench.directory).find((path) => (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0)!,
+      MIB + 5,
+    );
+    bench.open();
+    bench.store.asked.length = 0;
+    const again = bench.content.acquire(version);
+    await again.ensure(MIB, 4096, bench.content.newCursor(), never);
+    expect(readFrom(again.fd, 0, bytes.length).equals(bytes)).toBe(true);
+    expect(bench.store.asked).toEqual([[MIB, 16 * KIB]]);
+    await again.ensureAll(never);
+    expect(bench.store.asked.length).toBe(1);
+    again.release();
+    expect(bench.lines.filter((line) => line.includes('damaged')).length).toBe(1);
   });
 
   test('a dropped object is forgotten, and stays readable where it is open', async () => {
     await using bench = new ContentBench();
-    const bytes = patterned(5000);
+    const bytes = patterned(100_000);
     const version = bench.store.put('key', bytes);
     const file = bench.content.acquire(version);
     await file.ensureAll(never);
     bench.content.drop(0, 'key');
-    expect(readFrom(file.fd, 0, 5000).equals(bytes)).toBe(true);
+    expect(readFrom(file.fd, 0, bytes.length).equals(bytes)).toBe(true);
     const again = bench.content.acquire(version);
     expect(again.complete).toBe(false);
     again.release();

@@ -1,7 +1,8 @@
 import { writeSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import type { Capabilities, ListPage, ObjectInfo } from '../../src/backends/contract.js';
 import { MirageError } from '../../src/errors/mirage-error.js';
-import type { FetchRequest, StoreFeatures, StorePort } from '../../src/ports/store-port.js';
+import type { Fetched, FetchRequest, StoreFeatures, StorePort } from '../../src/ports/store-port.js';
 
 interface StoredObject {
   bytes: Buffer;
@@ -32,22 +33,28 @@ export class MemoryStore implements StorePort {
     return { mount: 0, key, validator, size: bytes.length };
   }
 
-  async fetch(_mount: number, request: FetchRequest, signal?: AbortSignal): Promise<ObjectInfo> {
+  async fetch(_mount: number, request: FetchRequest, signal?: AbortSignal): Promise<Fetched> {
     const { offset, length } = request.range;
+    const { position = offset, checksumBlock = length } = request;
     this.asked.push([offset, length]);
     const gate = this.#gate(offset, length, signal);
     for (let done = 0; done < length; ) {
       const allowed = await gate.next(done);
       if (signal?.aborted) throw new MirageError('interrupted', { errno: 'EINTR' });
       const object = this.#object(request.key, request.match);
+      if (done === 0) request.onBegin?.(info(request.key, object.bytes.length, object.validator));
       const end = Math.min(done + Math.min(allowed, 1024 * 1024), length, object.bytes.length - offset);
       if (end <= done) break;
-      writeSync(request.fd, object.bytes, offset + done, end - done, offset + done);
+      writeSync(request.fd, object.bytes, offset + done, end - done, position + done);
       done = end;
       request.onProgress?.(offset + done);
     }
     const { bytes, validator } = this.#object(request.key, request.match);
-    return info(request.key, bytes.length, validator);
+    const checksums: number[] = [];
+    for (let at = offset; at < Math.min(offset + length, bytes.length); at += checksumBlock) {
+      checksums.push(crc32(bytes.subarray(at, Math.min(at + checksumBlock, offset + length))));
+    }
+    return { ...info(request.key, bytes.length, validator), checksums };
   }
 
   #object(key: string, match: string | undefined): StoredObject {

@@ -261,7 +261,9 @@ describe('copy_file_range', () => {
 
 describe('passthrough', () => {
   test('the kernel reads the cache file itself where nobody can write, all handles alike', async () => {
-    bucket.put('f', 'hello');
+    // A small one would share its cache file with others.
+    const content = 'hello'.repeat(20_000);
+    bucket.put('f', content);
     const { OpenReply } = await import('../../src/vfs/operations.js');
     const reader = new Tree(bucket, { mode: 'read' });
     const open = async () => {
@@ -272,7 +274,7 @@ describe('passthrough', () => {
     };
     const cold = await open();
     expect(cold.fd).toBe(-1);
-    expect(await reader.read(cold)).toBe('hello');
+    expect(await reader.read(cold)).toBe(content);
     const beside = await open();
     expect(beside.fd).toBe(-1);
     await reader.release(cold);

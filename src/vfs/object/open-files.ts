@@ -206,7 +206,8 @@ export class OpenFiles {
     const { context, table } = this.#nodes;
     if (context.mode !== 'read' || table.parent(inode.slot) === NONE || inode.attributes.size === 0)
       return false;
-    return this.#copies.clean(inode).complete;
+    const { complete, shared } = this.#copies.clean(inode);
+    return complete && !shared;
   }
 
   create(call: Call, parent: Slot, name: ByteString, mode: number, open: OpenMode): CreateAnswer {

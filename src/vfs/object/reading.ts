@@ -1,6 +1,7 @@
 /** Reading open files: from what is staged, else from the clean cache file of the version that was opened. */
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import { localFiles } from '../../native/local-files.js';
 import type { Answer, Call, Handle, ReadReply } from '../operations.js';
 import { type Copies, otherVersion } from './copies.js';
 import type { Inode } from './inode.js';
@@ -42,9 +43,16 @@ export class Reading {
         return again();
       });
     }
-    reply.fd = file.fd;
-    reply.position = offset;
     reply.length = length;
+    if (file.transient) {
+      const bytes = Buffer.allocUnsafe(length);
+      const got = localFiles().pread(file.fd, bytes, offset);
+      if (got !== length) throw MirageError.system('read', got < 0 ? -got : errno.EIO);
+      reply.bytes = bytes;
+    } else {
+      reply.fd = file.fd;
+      reply.position = file.start + offset;
+    }
     return undefined;
   }
 
@@ -60,7 +68,8 @@ export class Reading {
   async hydrate(inode: Inode): Promise<void> {
     if (inode.kind !== 'file' || inode.handles === 0 || inode.attributes.size > HYDRATE_LIMIT) return;
     const file = inode.staged ?? this.#copies.clean(inode);
-    await file.ensureAll(NEVER);
+    // One that the cache cannot hold is as one above the limit: its readers hear ESTALE.
+    if (!file.transient) await file.ensureAll(NEVER);
   }
 }
 

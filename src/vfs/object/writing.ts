@@ -133,7 +133,13 @@ export class Writing {
         await waiting;
         continue;
       }
-      const copied = localFiles().copyFileRange(file.fd, from.offset, staged.fd, to.offset, bytes);
+      const copied = localFiles().copyFileRange(
+        file.fd,
+        file.start + from.offset,
+        staged.fd,
+        to.offset,
+        bytes,
+      );
       if (copied < 0) throw MirageError.system('copy_file_range', -copied);
       staged.wrote(to.offset, copied);
       this.#changed(target.inode, staged);
