@@ -135,6 +135,21 @@ config
   .description('print the JSON schema for editors')
   .action(run(async () => (await configuring()).printSchema(await types(), output)));
 
+program
+  .command('backend')
+  .description('for those who write a backend of their own')
+  .command('test')
+  .argument('<module>', 'its file: ./my-backend.mjs')
+  .option('--options <file>', 'YAML with the keys that the mount would have')
+  .option('--json', 'for programs')
+  .description('check every promise of the contract; writes into the store, and removes what it wrote')
+  .action(
+    run(async (module: string, { options, json = false }: { options?: string; json?: boolean }) => {
+      const { testBackend } = await import('./backend.js');
+      return testBackend({ module, options, json }, { output, conceal });
+    }),
+  );
+
 interface MountFlags {
   readonly config?: string;
   readonly o?: readonly string[];

@@ -19,6 +19,9 @@ export const projectRoot = fileURLToPath(new URL('../..', import.meta.url));
 /** The build to test: this one, or an installed one that the environment names. */
 const cli = join(process.env.MIRAGE_TEST_BUILD ?? join(projectRoot, 'dist'), 'cli', 'main.js');
 
+/** What Node runs as `mirage`. */
+export const mirageCommand: readonly string[] = [cli];
+
 export interface MountOptions {
   /** Mount table of the configuration: path below the mount point → mount. */
   mounts: Record<string, Record<string, unknown>>;
