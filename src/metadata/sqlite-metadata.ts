@@ -238,7 +238,7 @@ export class SqliteMetadata implements MetadataStore {
   /** The listing that was started at `floor` has come to its end. */
   finishListing(directory: Directory, floor: number, startedAt: number): void {
     directory.floor = Math.max(directory.floor, floor);
-    directory.completeAt = Math.max(directory.completeAt ?? 0, startedAt);
+    directory.completeAt = startedAt;
     this.saveDirectory(directory);
     this.#push(++this.#sequence, ['sweep', directory.id, directory.floor]);
   }

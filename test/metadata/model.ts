@@ -70,7 +70,8 @@ export class MetadataModel {
     if (listing.over) return;
     listing.over = true;
     const { directory } = listing;
-    directory.completeAt = Math.max(directory.completeAt ?? 0, listing.startedAt);
+    // Also when that is earlier: a clock may have been set back.
+    directory.completeAt = listing.startedAt;
     for (const [name, row] of directory.rows) {
       if (row.step <= listing.step) directory.rows.delete(name);
     }

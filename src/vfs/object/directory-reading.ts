@@ -125,17 +125,23 @@ export class DirectoryReading {
       this.#reached = DOTS;
     }
     let after = this.#reached - DOTS;
+    // Most rows are of one listing, and were seen at one time.
+    let seenAt = Number.NaN;
+    let valid = 0;
     for (;;) {
       const rows = metadata.entries(location, directory, after, ROWS_AT_ONCE);
       for (const row of rows) {
         const known = table.child(slot, row.name);
         const own = known !== NONE && nodes.inUse(known)?.holdsTruth === true;
+        if (row.seenAt !== seenAt) {
+          seenAt = row.seenAt;
+          valid = nodes.validFor(seenAt);
+        }
         // Not heard of yet in this listing, and too old to be believed without.
-        if (listing !== undefined && !own && !listing.has(row) && nodes.validFor(row.seenAt) === 0)
-          return false;
+        if (listing !== undefined && !own && !listing.has(row) && valid === 0) return false;
         if (!isUnknown(row) || own) {
           if (!sink.fits(row.name.length)) return true;
-          this.#emitRow(slot, known, own, row, sink);
+          this.#emitRow(slot, known, own, own ? nodes.fullyValid : valid, row, sink);
         }
         after = row.position;
         this.#reached = after + DOTS;
@@ -144,7 +150,14 @@ export class DirectoryReading {
     }
   }
 
-  #emitRow(parent: Slot, known: Slot, own: boolean, row: EntryRecord, sink: DirectorySink): void {
+  #emitRow(
+    parent: Slot,
+    known: Slot,
+    own: boolean,
+    valid: number,
+    row: EntryRecord,
+    sink: DirectorySink,
+  ): void {
     const nodes = this.#nodes;
     const cookie = row.position + DOTS;
     const kind = row.kind === 'directory' ? 'directory' : 'file';
@@ -162,7 +175,6 @@ export class DirectoryReading {
       entry.attributes = this.#scratch;
     } else {
       const slot = own ? known : nodes.enter(parent, row.name, row);
-      const valid = own ? nodes.fullyValid : nodes.validFor(row.seenAt);
       nodes.answer(slot, valid, entry, this.#scratch, row);
     }
     sink.add(row.name, cookie, entry);

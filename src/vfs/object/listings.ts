@@ -13,7 +13,7 @@ const UNWANTED_PAGES = 8;
 
 /** A listing under way: readers follow it from page to page. */
 export class RunningListing {
-  /** Wall time, milliseconds, when the store was asked. Rows seen then or later are of this listing. */
+  /** Wall time, milliseconds, when the store was asked: what its rows are marked with. */
   readonly startedAt: number;
   /** Every page, not only the first. */
   whole: boolean;
@@ -42,9 +42,9 @@ export class RunningListing {
     if (this.failure !== undefined) throw this.failure;
   }
 
-  /** The row is what the store said in answer to this listing, or younger. */
+  /** The row is what the store said in answer to this listing. */
   has(row: EntryRecord): boolean {
-    return row.seenAt >= this.startedAt;
+    return row.seenAt === this.startedAt;
   }
 
   arrived(): void {
@@ -155,8 +155,7 @@ export class Listings {
           if (pages === 1) this.#large.delete(directory);
           this.#keepOwn(slot);
           writer.complete();
-          const { completeAt } = metadata.listing(location, directory);
-          listing.complete = completeAt !== undefined && completeAt >= listing.startedAt;
+          listing.complete = metadata.listing(location, directory).completeAt === listing.startedAt;
           this.#nodes.recount(directory);
           return;
         }
