@@ -19,9 +19,9 @@ import type {
   Validator,
   WriteOptions,
 } from '../contract.js';
-import { gather, sendBody } from '../s3/body.js';
 import type { Addresses } from './addresses.js';
 import { isEmpty } from './attributes.js';
+import { sendBody } from './body.js';
 import { type Client, discard, dump } from './client.js';
 import { toMirageError } from './errors.js';
 import { Guard, type Held, type Target } from './guard.js';
@@ -32,8 +32,6 @@ import { Resources } from './resources.js';
 import type { Traits } from './traits.js';
 import type { ChunkedUploads } from './uploads.js';
 
-/** Files up to this size, in bytes, are sent from memory in one piece: a stream would cost more than the copy. */
-const IN_MEMORY = 2 ** 20;
 /** Times that a change is sent again under a lock when nobody knows whether it was carried out. */
 const TRIES = 3;
 const REGULAR = 0o100000;
@@ -163,17 +161,12 @@ export class WebdavBackend
 
   async remove(key: string, precondition: Precondition, context: Context): Promise<void> {
     if (precondition.kind === 'absent') return;
-    const { client, traits } = this.#parts;
+    const { traits } = this.#parts;
     const target = this.#target(key, 'file');
     // Without a lock the file may change between the look and the DELETE: `capabilities` says so.
     if (!traits.locks) await this.#expect(key, precondition, context);
     await this.#guard.change(target, traits.locks ? precondition : ANY, context, async (held) => {
-      await client.head(
-        { method: 'DELETE', path: target.path, headers: held.headers },
-        { operation: 'remove', subject: key, changes: true, signal: context.signal },
-        precondition.kind === 'any' ? [404, 410] : [],
-      );
-      held.removed();
+      await this.#delete(target, held, context, precondition.kind === 'any' ? [404, 410] : []);
     });
   }
 
@@ -210,16 +203,13 @@ export class WebdavBackend
 
   async removeDirectory(key: string, context: Context): Promise<void> {
     const target = this.#target(key, 'directory');
-    const { path } = target;
-    const attempt = { operation: 'removeDirectory', subject: key, changes: true, signal: context.signal };
     // DELETE takes everything below along; a lock on the collection keeps new members out.
     await this.#guard.exclusively(target, context, async (held) => {
       const { entries } = await this.#resources.list(key, context.signal);
       if (entries.length > 0) {
         throw new MirageError(`removeDirectory ${key}: it is not empty`, { errno: 'ENOTEMPTY' });
       }
-      await this.#parts.client.head({ method: 'DELETE', path, headers: held.headers }, attempt, [404, 410]);
-      held.removed();
+      await this.#delete(target, held, context, [404, 410]);
     });
   }
 
@@ -238,13 +228,13 @@ export class WebdavBackend
         {
           method: 'COPY',
           path: addresses.path(from, 'file'),
-          headers: { destination, overwrite, depth: '0', ...conditionsOn(destination, held) },
+          headers: { destination, overwrite, depth: '0', ...conditionsOn(destination, held.headers) },
         },
         { operation: 'copy', subject: to, changes: true, signal: context.signal },
       );
       const [made, now] = await Promise.all([this.#mustStat(to, context), this.stat(from, context)]);
       if (now?.validator !== source.validator) {
-        await this.#delete(to, held, context).catch(() => undefined);
+        await this.#delete(target, held, context).catch(() => undefined);
         throw anotherVersion(from);
       }
       return this.#attributesSaved(made, attributes ?? source.attributes ?? {}, held, context);
@@ -290,7 +280,7 @@ export class WebdavBackend
   }
 
   async #rename(from: string, to: string, context: Context): Promise<void> {
-    const { addresses, client } = this.#parts;
+    const { addresses, client, locks } = this.#parts;
     const [source, target] = await Promise.all([
       this.#source(from, undefined, context),
       this.stat(to, context),
@@ -306,14 +296,10 @@ export class WebdavBackend
     const attempt = { operation: 'rename', subject: from, changes: true, signal: context.signal };
     for (let tries = 1; ; tries++) {
       try {
-        await client.head(
-          {
-            method: 'MOVE',
-            path: addresses.path(from, kind),
-            headers: { destination: addresses.url(to, kind), overwrite: kind === 'file' ? 'T' : 'F' },
-          },
-          attempt,
-        );
+        const overwrite = kind === 'file' ? 'T' : 'F';
+        const headers = { destination: addresses.url(to, kind), overwrite };
+        const move = { method: 'MOVE', path: addresses.path(from, kind), headers };
+        await locks.inTurn(() => client.head(move, attempt));
         return;
       } catch (error) {
         if (!isUnknown(error) || tries === TRIES || context.signal.aborted) throw error;
@@ -340,30 +326,23 @@ export class WebdavBackend
     // Nextcloud and ownCloud keep the time that they are told.
     const time: Record<string, string> =
       uploads && seconds !== undefined ? { 'x-oc-mtime': String(seconds) } : {};
-    const headers = { 'content-type': 'application/octet-stream', ...time, ...held.headers };
-    const send = async () => {
+    const send = async (conditions: Held['headers']) => {
+      const headers = { 'content-type': 'application/octet-stream', ...time, ...conditions };
       if (uploads !== undefined && source.size >= uploads.threshold) {
         const destination = addresses.url(key, 'file');
-        const conditions = {
-          ...conditionsOn(destination, held),
+        const ofTarget = {
+          ...conditionsOn(destination, conditions),
           overwrite: precondition.kind === 'absent' ? 'F' : 'T',
         };
-        return uploads.upload({ destination, headers: { ...time, ...conditions } }, source, attempt, context);
+        return uploads.upload({ destination, headers: { ...time, ...ofTarget } }, source, attempt);
       }
-      if (source.size <= IN_MEMORY) {
-        return client.head({ method: 'PUT', path, headers, body: await gather(source) }, attempt);
-      }
-      const whole = { offset: 0, length: source.size };
-      return sendBody(source, whole, context.signal, (body, signal) =>
-        client.head(
-          { method: 'PUT', path, headers: { ...headers, 'content-length': String(source.size) }, body },
-          { ...attempt, signal },
-        ),
+      return sendBody(source, { offset: 0, length: source.size }, (body, length) =>
+        client.head({ method: 'PUT', path, headers: { ...headers, ...length }, body }, attempt),
       );
     };
     for (let tries = 1; ; tries++) {
       try {
-        const { headers: answered } = await send();
+        const { headers: answered } = await send(tries === 1 || !held.repeatable ? held.first : held.headers);
         return answered.etag === undefined || answered.etag.startsWith('W/')
           ? undefined
           : validatorOfHeaders(answered, undefined);
@@ -427,7 +406,7 @@ export class WebdavBackend
     } catch (error) {
       const type = (attributes.mode ?? REGULAR) & TYPE;
       if (type !== REGULAR && type !== 0) {
-        await this.#delete(made.key, held, context).catch(() => undefined);
+        await this.#delete(this.#target(made.key, 'file'), held, context).catch(() => undefined);
         throw error;
       }
       log.warn('the server did not keep the attributes of a file', { key: made.key, reason: String(error) });
@@ -435,10 +414,17 @@ export class WebdavBackend
     }
   }
 
-  async #delete(key: string, held: Held, { signal }: Context): Promise<void> {
-    const path = this.#parts.addresses.path(key, 'file');
+  async #delete(
+    { key, path }: Target,
+    held: Held,
+    { signal }: Context,
+    accepts: readonly number[] = [],
+  ): Promise<void> {
+    const { client, locks } = this.#parts;
     const attempt = { operation: 'remove', subject: key, changes: true, signal };
-    await this.#parts.client.head({ method: 'DELETE', path, headers: held.headers }, attempt);
+    const send = () => client.head({ method: 'DELETE', path, headers: held.headers }, attempt, accepts);
+    // The server strikes the lock off its list, too.
+    await (held.headers.if === undefined ? send() : locks.inTurn(send));
     held.removed();
   }
 
@@ -491,8 +477,8 @@ export class WebdavBackend
 
 const ANY: Precondition = { kind: 'any' };
 
-/** The conditions of `held` for a request that is not sent to the resource itself. */
-function conditionsOn(url: string, { headers }: Held): Record<string, string> {
+/** Conditions on `url` for a request that is not sent to it. */
+function conditionsOn(url: string, headers: Held['headers']): Record<string, string> {
   if (headers.if !== undefined) return { if: headers.if };
   const tag = headers['if-match'];
   return tag === undefined ? {} : { if: `<${url}> ([${tag}])` };

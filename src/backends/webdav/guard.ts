@@ -5,7 +5,6 @@
  * - The condition on the change itself, where the server has no locks.
  * - Nothing: such a change is refused. Only one that may replace whatever is there (`conflicts: lastWriterWins`) is made.
  */
-import { randomUUID } from 'node:crypto';
 import { sleep, systemTimers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Log } from '../../log/log.js';
@@ -23,7 +22,9 @@ export interface Target {
 
 /** What a change is made under. */
 export interface Held {
-  /** To be sent with every request that changes the resource. */
+  /** To be sent with the first request that changes the resource. */
+  readonly first: Readonly<Record<string, string>>;
+  /** To be sent with those after it. */
   readonly headers: Readonly<Record<string, string>>;
   /** The change may be sent again when its outcome is unknown: nobody else can have changed the resource, or it does not matter. */
   readonly repeatable: boolean;
@@ -35,6 +36,8 @@ export interface Held {
 const PATIENCE = 10_000;
 const LONGEST_PAUSE = 400;
 const LOST_ANSWERS = 3;
+/** Locks that the server may forget under one change. */
+const FORGOTTEN = 3;
 
 export class Guard {
   readonly #locks: Locks;
@@ -76,7 +79,7 @@ export class Guard {
         hint: 'it has no locks and ignores conditions: mount it with `conflicts: lastWriterWins` to write all the same',
       });
     }
-    return work({ headers, repeatable: false, removed() {} });
+    return work({ first: headers, headers: {}, repeatable: false, removed() {} });
   }
 
   /** Keeps other writers away where the server has locks, whatever state the resource is in. */
@@ -118,52 +121,77 @@ export class Guard {
       if (this.#turns.get(path) === turn) this.#turns.delete(path);
     });
     this.#turns.set(path, turn);
-    let lock: Lock | undefined;
-    let renewal: NodeJS.Timeout | undefined;
-    let removed = false;
+    await before;
+    let released: Promise<void> | undefined;
     try {
-      await before;
-      lock = await this.#acquire(path, precondition, context);
-      const held = lock;
-      renewal = setInterval(() => this.#renew(held), held.milliseconds / 3);
-      await this.#verify(key, held, precondition, context);
-      return await work({
-        // Tagged with its resource: untagged, Apache would ask it of the folder, too.
-        headers: { if: `<${url}> (<${held.token}>)` },
-        repeatable: true,
-        removed: () => {
-          removed = true;
-        },
-      });
-    } catch (error) {
-      // An empty resource that came with the lock is not for others to find.
-      if (lock?.created === true && !removed) removed = await this.#locks.remove(lock);
-      if (lock !== undefined && !removed) await this.#release(lock);
-      lock = undefined;
-      throw error;
+      for (let tries = 1; ; tries++) {
+        const lock = await this.#acquire(path, precondition, context);
+        const renewal = setInterval(() => this.#renew(lock), lock.milliseconds / 3);
+        let removed = false;
+        try {
+          await this.#verify(key, lock, precondition, context);
+        } catch (error) {
+          clearInterval(renewal);
+          await this.#giveUp(lock);
+          throw error;
+        }
+        try {
+          // Tagged with its resource: untagged, Apache would ask it of the folder, too.
+          const token = `<${lock.token}>`;
+          const result = await work({
+            first: this.#firstOf(url, token, lock, precondition),
+            headers: { if: `<${url}> (${token})` },
+            repeatable: true,
+            removed: () => {
+              removed = true;
+            },
+          });
+          // Nobody needs to wait until it is given back, but the next one here.
+          if (!removed) released = this.#release(lock);
+          return result;
+        } catch (error) {
+          if (!removed) await this.#giveUp(lock);
+          // The server has forgotten the lock: whether the precondition still holds, the next one tells.
+          if (!MirageError.is(error, 'ESTALE') || tries === FORGOTTEN) throw error;
+        } finally {
+          clearInterval(renewal);
+        }
+      }
     } finally {
-      clearInterval(renewal);
-      // Nobody needs to wait until it is given back, but the next one here.
-      if (lock === undefined || removed) end();
-      else void this.#release(lock).finally(end);
+      if (released === undefined) end();
+      else void released.finally(end);
     }
+  }
+
+  /** The lock, and once more the condition: a second writer may hold a lock where the server has lost one. */
+  #firstOf(url: string, token: string, lock: Lock, precondition: Precondition): Record<string, string> {
+    const plain = { if: `<${url}> (${token})` };
+    if (!this.#traits.lockConditions || lock.created) return plain;
+    if (precondition.kind === 'absent') return { ...plain, 'if-none-match': '*' };
+    if (precondition.kind !== 'match' || isByTime(precondition.validator)) return plain;
+    return { if: `<${url}> (${token} [${entityTag(precondition.validator)}])` };
+  }
+
+  /** An empty resource that came with the lock is not for others to find. */
+  async #giveUp(lock: Lock): Promise<void> {
+    if (lock.created && (await this.#locks.remove(lock))) return;
+    await this.#release(lock);
   }
 
   async #acquire(path: string, precondition: Precondition, context: Context): Promise<Lock> {
     const { signal } = context;
-    const owner = `mirage-${randomUUID()}`;
     const conditions = this.#traits.lockConditions ? conditionsOfLock(precondition) : {};
     const deadline = performance.now() + PATIENCE;
     let pause = 10;
     for (let lost = 0; ; ) {
       try {
-        return await this.#locks.lock({ path, owner, conditions, signal });
+        return await this.#locks.lock({ path, conditions, signal });
       } catch (error) {
         if (!MirageError.is(error)) throw error;
-        if (error.outcomeUnknown && !signal.aborted && lost++ < LOST_ANSWERS) {
-          const found = await this.#locks.find(path, owner, signal);
-          if (found !== undefined) return found;
-        } else if (error.errno !== 'EBUSY' || performance.now() > deadline) throw error;
+        const passing = error.errno === 'EBUSY' || (error.outcomeUnknown && lost++ < LOST_ANSWERS);
+        if (!passing || signal.aborted || performance.now() > deadline) throw error;
+        // Nobody else here can hold one on this path.
+        if (await this.#locks.unlockForgotten(path, signal)) continue;
       }
       await sleep(systemTimers, pause * (0.5 + Math.random() / 2), signal);
       pause = Math.min(LONGEST_PAUSE, pause * 2);
@@ -205,7 +233,7 @@ export class Guard {
   }
 }
 
-const UNGUARDED: Held = { headers: {}, repeatable: true, removed() {} };
+const UNGUARDED: Held = { first: {}, headers: {}, repeatable: true, removed() {} };
 
 function conditionsOfLock(precondition: Precondition): Record<string, string> {
   if (precondition.kind === 'absent') return { 'if-none-match': '*' };

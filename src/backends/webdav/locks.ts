@@ -1,10 +1,11 @@
+import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Client } from './client.js';
 import { parseDocument } from './multistatus.js';
 
 /** How long a lock outlives a client that is gone, seconds. It is renewed after a third of it. */
-export const LOCK_SECONDS = 90;
+export const LOCK_SECONDS = 60;
 
 export interface Lock {
   readonly path: string;
@@ -18,8 +19,6 @@ export interface Lock {
 
 export interface LockRequest {
   readonly path: string;
-  /** Told to whoever asks who holds it; unique to the holder, so that a lock whose answer was lost is found again. */
-  readonly owner: string;
   readonly seconds?: number;
   /** Conditions that the resource must meet, as headers. */
   readonly conditions?: Readonly<Record<string, string>>;
@@ -38,16 +37,33 @@ const discovery = z.object({
 /** Exclusive write locks of a WebDAV server (RFC 4918, 6 and 9.10): taken, renewed, given back. */
 export class Locks {
   readonly #client: Client;
+  /** Told to whoever asks who holds a lock; nobody else's. */
+  readonly #owner = `mirage-${randomUUID()}`;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(client: Client) {
     this.#client = client;
   }
 
   /** Takes a lock on one resource. EBUSY: somebody else holds one. ESTALE: a condition does not hold. ENOENT: no folder to put it in. */
-  async lock({ path, owner, seconds = LOCK_SECONDS, conditions = {}, signal }: LockRequest): Promise<Lock> {
+  async lock(request: LockRequest): Promise<Lock> {
+    return this.inTurn(() => this.#lock(request));
+  }
+
+  /**
+   * Runs what changes the server's list of locks after everything else that does. Apache keeps it in a file that two requests at a time
+   * damage: locks are lost, and given back in vain. (PR 36636 of its bug tracker.)
+   */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  async #lock({ path, seconds = LOCK_SECONDS, conditions = {}, signal }: LockRequest): Promise<Lock> {
     const body =
       '<?xml version="1.0" encoding="utf-8"?><D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>' +
-      `<D:locktype><D:write/></D:locktype><D:owner>${owner}</D:owner></D:lockinfo>`;
+      `<D:locktype><D:write/></D:locktype><D:owner>${this.#owner}</D:owner></D:lockinfo>`;
     const attempt = { operation: 'lock', subject: path, changes: true, signal };
     const answer = await this.#client.request(
       {
@@ -88,11 +104,13 @@ export class Locks {
   }
 
   /** Gives it back. One that is gone already counts as given back. */
-  async unlock(lock: Lock, signal?: AbortSignal): Promise<void> {
-    await this.#client.head(
-      { method: 'UNLOCK', path: lock.path, headers: { 'lock-token': `<${lock.token}>` } },
-      { operation: 'unlock', subject: lock.path, changes: true, ...(signal && { signal }) },
-      [400, 404, 409, 412],
+  async unlock(lock: Pick<Lock, 'path' | 'token'>, signal?: AbortSignal): Promise<void> {
+    await this.inTurn(() =>
+      this.#client.head(
+        { method: 'UNLOCK', path: lock.path, headers: { 'lock-token': `<${lock.token}>` } },
+        { operation: 'unlock', subject: lock.path, changes: true, ...(signal && { signal }) },
+        [400, 404, 409, 412],
+      ),
     );
   }
 
@@ -100,9 +118,11 @@ export class Locks {
   async remove(lock: Lock): Promise<boolean> {
     const signal = AbortSignal.timeout(10_000);
     try {
-      await this.#client.head(
-        { method: 'DELETE', path: lock.path, headers: { if: `(<${lock.token}>)` } },
-        { operation: 'remove', subject: lock.path, changes: true, signal },
+      await this.inTurn(() =>
+        this.#client.head(
+          { method: 'DELETE', path: lock.path, headers: { if: `(<${lock.token}>)` } },
+          { operation: 'remove', subject: lock.path, changes: true, signal },
+        ),
       );
       return true;
     } catch {
@@ -110,8 +130,11 @@ export class Locks {
     }
   }
 
-  /** The lock that `owner` holds, whose answer was lost; undefined where the server does not tell or somebody else holds it. */
-  async find(path: string, owner: string, signal: AbortSignal): Promise<Lock | undefined> {
+  /**
+   * Gives back a lock that is held in our name and that nobody here knows of: its answer was lost, or it was given back in vain.
+   * False: there is none, or the server does not tell.
+   */
+  async unlockForgotten(path: string, signal: AbortSignal): Promise<boolean> {
     const answer = await this.#client.request(
       {
         method: 'PROPFIND',
@@ -120,16 +143,15 @@ export class Locks {
         body: '<?xml version="1.0" encoding="utf-8"?><D:propfind xmlns:D="DAV:"><D:prop><D:lockdiscovery/></D:prop></D:propfind>',
       },
       { operation: 'look for the lock of', subject: path, signal },
-      [404],
+      [301, 404],
     );
     const text = await answer.body.text();
-    if (answer.status === 404 || !text.includes(owner)) return undefined;
-    const token = /<(?:[\w.-]+:)?locktoken>\s*<(?:[\w.-]+:)?href>\s*([^<\s]+)/.exec(
-      text.slice(text.indexOf(owner)),
-    )?.[1];
-    return token === undefined
-      ? undefined
-      : { path, token, created: false, milliseconds: LOCK_SECONDS * 1000 };
+    const at = text.indexOf(this.#owner);
+    if (at < 0) return false;
+    const token = /<(?:[\w.-]+:)?locktoken>\s*<(?:[\w.-]+:)?href>\s*([^<\s]+)/.exec(text.slice(at))?.[1];
+    if (token === undefined) return false;
+    await this.unlock({ path, token }, signal);
+    return true;
   }
 }
 

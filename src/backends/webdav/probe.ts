@@ -53,7 +53,7 @@ class Prober {
     await this.#put({});
     const writeAbsent = await this.#refuses(this.#put({ 'if-none-match': '*' }));
     const writeMatch = await this.#writeMatch();
-    const locks = await this.#locks();
+    const locks = await this.#locks(writeAbsent && writeMatch === 'if');
     const attributes = await this.#attributes();
     const overwrite = await this.#overwrite();
     const moveKeepsVersion = await this.#move();
@@ -86,37 +86,40 @@ class Prober {
     return false;
   }
 
-  async #locks(): Promise<Pick<Traits, 'locks' | 'lockConditions'>> {
+  async #locks(conditional: boolean): Promise<Pick<Traits, 'locks' | 'lockConditions'>> {
     const without = { locks: false, lockConditions: false };
-    const request = { path: this.#path, owner: `mirage-probe-${randomUUID()}`, signal: this.signal };
+    const request = { path: this.#path, signal: this.signal };
     const lock = await this.locks.lock(request).catch(declined);
     if (lock === undefined) return without;
     let enforced = false;
     try {
-      enforced =
-        (await this.#refuses(this.#put({}))) &&
-        !(await this.#refuses(
-          this.#put({ if: `<${this.addresses.url(this.#key, 'file')}> (<${lock.token}>)` }),
-        ));
+      const token = { if: `<${this.addresses.url(this.#key, 'file')}> (<${lock.token}>)` };
+      enforced = (await this.#refuses(this.#put({}))) && !(await this.#refuses(this.#put(token)));
     } finally {
       await this.locks.unlock(lock, AbortSignal.timeout(10_000)).catch(declined);
     }
     if (!enforced) return without;
-    let lockConditions = true;
+    // Not asked of a server that ignores conditions anyway: nginx takes the lock and says that it did not.
+    return { locks: true, lockConditions: conditional && (await this.#lockConditions()) };
+  }
+
+  async #lockConditions(): Promise<boolean> {
     const { validator } = await this.#stat();
-    const conditions = [
-      { 'if-none-match': '*' },
-      { if: `([${entityTag(NOBODY)}])` },
-      ...(validator === undefined || isByTime(validator) ? [] : [{ if: `([${entityTag(validator)}])` }]),
-    ] as readonly Record<string, string>[];
-    for (const [index, condition] of conditions.entries()) {
-      const granted = await this.locks.lock({ ...request, conditions: condition }).catch(declined);
-      if (granted !== undefined)
+    const conditions: [Record<string, string>, boolean][] = [
+      [{ 'if-none-match': '*' }, false],
+      [{ if: `([${entityTag(NOBODY)}])` }, false],
+      [{ if: `([${entityTag(validator ?? NOBODY)}])` }, true],
+    ];
+    for (const [condition, holds] of conditions) {
+      const granted = await this.locks
+        .lock({ path: this.#path, conditions: condition, signal: this.signal })
+        .catch(declined);
+      if (granted !== undefined) {
         await this.locks.unlock(granted, AbortSignal.timeout(10_000)).catch(declined);
-      // The last one holds, the others do not.
-      if ((granted !== undefined) !== (index === 2)) lockConditions = false;
+      }
+      if ((granted !== undefined) !== holds) return false;
     }
-    return { locks: true, lockConditions: lockConditions && conditions.length === 3 };
+    return true;
   }
 
   async #attributes(): Promise<boolean> {

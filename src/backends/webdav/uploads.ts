@@ -3,8 +3,8 @@
  * https://docs.nextcloud.com/server/latest/developer_manual/client_apis/WebDAV/chunking.html
  */
 import { randomUUID } from 'node:crypto';
-import type { ByteSource, Context } from '../contract.js';
-import { sendBody } from '../s3/body.js';
+import type { ByteSource } from '../contract.js';
+import { sendBody } from './body.js';
 import type { Answer, Client } from './client.js';
 import type { Attempt } from './errors.js';
 
@@ -40,7 +40,7 @@ export class ChunkedUploads {
   }
 
   /** Sends the file. What was sent of one that fails is removed again. */
-  async upload(target: ChunkedTarget, source: ByteSource, attempt: Attempt, context: Context): Promise<Head> {
+  async upload(target: ChunkedTarget, source: ByteSource, attempt: Attempt): Promise<Head> {
     const folder = `${this.#folder}mirage-${randomUUID()}/`;
     const common = { destination: target.destination, 'oc-total-length': String(source.size) };
     const request = (method: string, path: string, headers: Record<string, string>) =>
@@ -56,11 +56,8 @@ export class ChunkedUploads {
           const range = { offset: index * length, length: Math.min(length, source.size - index * length) };
           // Put together in the order of their names.
           const path = `${folder}${String(index + 1).padStart(5, '0')}`;
-          await sendBody(source, range, context.signal, (body, signal) =>
-            this.#client.head(
-              { method: 'PUT', path, headers: { ...common, 'content-length': String(range.length) }, body },
-              { ...attempt, signal },
-            ),
+          await sendBody(source, range, (body, headers) =>
+            this.#client.head({ method: 'PUT', path, headers: { ...common, ...headers }, body }, attempt),
           );
         }
       };
