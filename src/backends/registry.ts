@@ -5,6 +5,7 @@ import { localOptions } from './local/options.js';
 import { ramOptions } from './ram/options.js';
 import { s3Options } from './s3/options.js';
 import { sftpOptions } from './sftp/options.js';
+import { webdavOptions } from './webdav/options.js';
 
 /** The only place that names concrete backends: type of a mount → what its options are and where its code is. */
 export const backendTypes: Readonly<Record<string, BackendType>> = {
@@ -24,5 +25,10 @@ export const backendTypes: Readonly<Record<string, BackendType>> = {
     options: sftpOptions,
     placement: 'remote',
     load: async () => layered(await import('./sftp/open.js')),
+  },
+  webdav: {
+    options: webdavOptions,
+    placement: 'remote',
+    load: async () => layered(await import('./webdav/open.js')),
   },
 };

@@ -148,6 +148,16 @@ function sourceOptions(source: string): Record<string, string> {
         ...(decoded && { path: decoded }),
       };
     }
+    case 'webdav':
+    case 'webdavs': {
+      const [, user, address] = /^\/\/(?:([^@/:]+)@)?([^@/]+(?:\/.*)?)$/s.exec(rest ?? '') ?? [];
+      if (address === undefined || !URL.canParse(`http://${address}`)) break;
+      return {
+        type: 'webdav',
+        url: `${scheme?.toLowerCase()}://${address}`,
+        ...(user && { username: decodeURIComponent(user) }),
+      };
+    }
     case 'http':
     case 'https':
       if (URL.canParse(source)) return { type: 'http', url: source };
@@ -157,7 +167,7 @@ function sourceOptions(source: string): Record<string, string> {
     {
       place: source,
       what: 'this is no source',
-      why: 'a source is s3://bucket/prefix, sftp://user@host/folder, https://host/folder/, file:///folder or ram:',
+      why: 'a source is s3://bucket/prefix, sftp://user@host/folder, https://host/folder/, webdavs://host/folder, file:///folder or ram:',
       remedy: source.startsWith('/') ? `write file://${source}` : 'see: mirage mount --help',
     },
   ]);
