@@ -40,20 +40,23 @@ export class Commits {
     this.#nodes = nodes;
   }
 
-  /** Content and attributes are in the store when this resolves. Throws ESTALE for a lost race, once. */
-  commit(inode: Inode): Promise<void> {
-    return inode.turn.run(() => this.gate.together(() => this.commitNow(inode)));
+  /**
+   * Content and attributes are in the store (or the journal) when this resolves. Throws ESTALE for a lost race, once.
+   * `goesOn`: the program that asks keeps the file open, and may write more.
+   */
+  commit(inode: Inode, goesOn = false): Promise<void> {
+    return inode.turn.run(() => this.gate.together(() => this.commitNow(inode, goesOn)));
   }
 
   /** The same for somebody who has the inode's turn and the gate. */
-  async commitNow(inode: Inode): Promise<void> {
+  async commitNow(inode: Inode, goesOn = false): Promise<void> {
     const names = this.#nodes.table.names(inode.slot);
     if (names.length === 0 || inode.superseded) return;
-    if (inode.needsCommit) await this.#commitContent(inode, names);
+    if (inode.needsCommit) await this.#commitContent(inode, names, goesOn || inode.writers > 1);
     else if (inode.needsAttributes) await this.#saveAttributes(inode, names);
   }
 
-  async #commitContent(inode: Inode, names: readonly Name[]): Promise<void> {
+  async #commitContent(inode: Inode, names: readonly Name[], open: boolean): Promise<void> {
     const staged = inode.staged;
     if (staged === undefined) return;
     await inode.revalidation;
@@ -69,7 +72,7 @@ export class Commits {
     const onStaged = (file: string) => void files.push(file);
     try {
       info = await staged.commit((fd, size) =>
-        this.#putEverywhere(inode, names, { fd, size, attributes, open: inode.writers > 0, onStaged }, lost),
+        this.#putEverywhere(inode, names, { fd, size, attributes, open, onStaged }, lost),
       );
     } catch (error) {
       inode.mustCommit ||= mustCommit;

@@ -104,11 +104,11 @@ export class CarryOut {
   }
 
   async #put(work: Work, intent: PutIntent): Promise<ObjectInfo> {
-    const { port, mount, directory, versions } = this.#parts;
+    const { port, mount, versions } = this.#parts;
     const { key, nonce } = intent;
     const earlier = work.begun ? await this.#own(key, nonce) : undefined;
     if (earlier !== undefined) return earlier;
-    const fd = openSync(join(directory, intent.file), constants.O_RDONLY);
+    const fd = this.#open(intent.file);
     try {
       const precondition = await versions.precondition(key, intent.precondition);
       // Whoever wrote on after an fsync may have made it longer.
@@ -119,6 +119,19 @@ export class CarryOut {
       );
     } finally {
       closeSync(fd);
+    }
+  }
+
+  #open(file: string): number {
+    try {
+      return openSync(join(this.#parts.directory, file), constants.O_RDONLY);
+    } catch (cause) {
+      const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+      throw new MirageError(`the staged bytes ${file} cannot be read`, {
+        errno: missing ? 'ENOENT' : 'EIO',
+        cause,
+        hint: 'somebody has emptied cache.directory: it holds what was not stored yet',
+      });
     }
   }
 

@@ -113,7 +113,10 @@ export class StagedBytes {
     try {
       renameSync(this.path(name), path);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      // Somebody has removed them: there is nothing to keep.
+      if (code === 'ENOENT' && this.sizeOf(name) === undefined) return;
+      if (code !== 'EXDEV') throw error;
       await copyFile(this.path(name), path);
       this.remove(name);
     }

@@ -220,7 +220,7 @@ export class WriteBehind implements StorePort {
       precondition,
       attributes,
       size,
-      file: nonce,
+      file,
       nonce,
       at: this.#now(),
     };
