@@ -1,15 +1,19 @@
 import { mkdtempSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { systemTimers, type Timers } from '../../src/clock/timers.js';
 import type { ContentStore } from '../../src/content/contract.js';
 import { openContent } from '../../src/content/open-content.js';
 import { errno, errnoName } from '../../src/errors/errno.js';
 import { errnoOf } from '../../src/errors/mirage-error.js';
 import type { Log } from '../../src/log/log.js';
 import type { MetadataStore } from '../../src/metadata/contract.js';
+import { Journal } from '../../src/metadata/journal.js';
 import { openMetadata } from '../../src/metadata/open-metadata.js';
+import { RoutedStores } from '../../src/ports/routed-stores.js';
 import { Transfer } from '../../src/transfer/transfer.js';
 import { Attributes, S_IFDIR, S_IFMT } from '../../src/vfs/attributes.js';
+import { WriteBehind } from '../../src/vfs/object/journal/write-behind.js';
 import { ObjectVolume } from '../../src/vfs/object/object-volume.js';
 import type { ObjectVolumeOptions } from '../../src/vfs/object/parts.js';
 import {
@@ -34,6 +38,10 @@ export const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, with:
 
 export interface TreeOptions extends Partial<ObjectVolumeOptions> {
   readonly mode?: AccessMode;
+  readonly writeBack?: 'close' | 'async';
+  readonly timers?: Timers;
+  /** Bytes of the cache. */
+  readonly limit?: number;
   /** State of an earlier tree: the same host after a restart. */
   readonly folder?: string;
 }
@@ -56,21 +64,46 @@ export class Tree {
   later = 0;
   readonly #metadata: MetadataStore;
   readonly #content: ContentStore;
+  readonly #journal: Journal;
+  readonly writeBehind: WriteBehind;
 
   constructor(
     readonly bucket: Bucket,
     options: TreeOptions = {},
   ) {
-    const { mode = 'exec', folder, ...rest } = options;
+    const {
+      mode = 'exec',
+      folder,
+      writeBack = 'close',
+      timers = systemTimers,
+      limit = 2 ** 30,
+      ...rest
+    } = options;
     this.folder = folder ?? mkdtempSync(join(tmpdir(), 'mirage-object-'));
     this.conflicts = join(this.folder, 'conflicts');
-    const port = new Transfer([bucket], { log: silent });
+    const stores = new RoutedStores(new Transfer([bucket], { log: silent }));
     const clock = { wall: () => Date.now() + this.later, monotonic: () => performance.now() + this.later };
     this.#metadata = openMetadata({ file: join(this.folder, 'metadata.db'), log: silent, inThread: true });
     const directory = join(this.folder, 'cache');
-    this.#content = openContent({ directory, limit: 2 ** 30, port, log: silent, clock });
+    this.#content = openContent({ directory, limit, port: stores.port, log: silent, clock });
+    this.#journal = Journal.open(join(this.folder, 'journal.log'), silent);
+    this.writeBehind = new WriteBehind({
+      port: new Transfer([bucket], { log: silent }),
+      mount: 0,
+      identity: 'bucket',
+      journal: this.#journal,
+      directory: join(this.folder, 'cache', 'journal'),
+      answers: writeBack,
+      limit,
+      conditional: rest.conflicts !== 'lastWriterWins',
+      clock,
+      timers,
+      log: silent,
+    });
+    stores.route(0, this.writeBehind);
     this.volume = new ObjectVolume({
-      port,
+      port: this.writeBehind,
+      writeBehind: this.writeBehind,
       mount: 0,
       identity: 'bucket',
       metadata: this.#metadata,
@@ -107,6 +140,7 @@ export class Tree {
       await this.volume.close();
       await this.#content.close();
       await this.#metadata.close();
+      await this.#journal.close();
       if (!keep) rmSync(this.folder, { recursive: true, force: true });
     }
   }
