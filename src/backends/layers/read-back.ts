@@ -4,6 +4,7 @@ import {
   type Context,
   hasCopy,
   hasDirectories,
+  hasRename,
   hasSetAttributes,
   type ObjectInfo,
   type Precondition,
@@ -91,6 +92,21 @@ export function readBack(inner: Backend): Backend {
         settle(to, options.attributes?.writer, options.precondition, context, () =>
           inner.copy(from, to, options, context),
         ),
+    }),
+    ...(hasRename(inner) && {
+      async rename(from: string, to: string, context: Context) {
+        for (let tries = 1; ; tries++) {
+          try {
+            return await inner.rename(from, to, context);
+          } catch (error) {
+            if (!MirageError.is(error) || !error.outcomeUnknown || tries === TRIES) throw error;
+            if ((await look(from, context, error)) !== undefined) continue;
+            // Gone under the one name: it went to the other.
+            if ((await look(to, context, error)) !== undefined) return;
+            throw error;
+          }
+        }
+      },
     }),
     ...(hasSetAttributes(inner) && {
       setAttributes: (

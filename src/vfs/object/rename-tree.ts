@@ -45,7 +45,8 @@ export class TreeMoves {
   async rename(source: Slot, from: Name, target: Slot, to: Name): Promise<void> {
     const nodes = this.#nodes;
     const { port, mount } = nodes;
-    if (!port.features(mount).copy || !port.features(mount).directories) {
+    const features = port.features(mount);
+    if (!features.rename && (!features.copy || !features.directories)) {
       throw new MirageError('the store cannot copy', { errno: 'EXDEV' });
     }
     for (const inode of this.#below(source)) await this.#commits.commit(inode);
@@ -60,6 +61,7 @@ export class TreeMoves {
       const move = { directory, from, target, to, oldKey, newKey };
       try {
         if (nodes.writeBehind?.async === true) await this.#journaled(nodes.writeBehind, move);
+        else if (features.rename) await this.#renamedInStore(move);
         else await this.#carriedOut(move);
       } finally {
         this.#commits.rest(directory);
@@ -73,6 +75,28 @@ export class TreeMoves {
     const made = await writeBehind.moveTree(move.oldKey, move.newKey, attributes);
     this.#switch(move, made, []);
     await this.#carryContent(move.directory.slot);
+  }
+
+  /** One step of the store: what is below keeps its versions. */
+  async #renamedInStore(move: Move): Promise<void> {
+    const { port, mount } = this.#nodes;
+    const { directory, from, oldKey, newKey } = move;
+    await port.rename(mount, oldKey, newKey);
+    const validator = directory.base(from.parent, from.name);
+    const { storeModified: modified } = directory;
+    this.#switch(
+      move,
+      {
+        key: newKey,
+        kind: 'directory',
+        size: 0,
+        modified,
+        validator,
+        attributes: this.#nodes.stored(directory),
+      },
+      [],
+    );
+    await this.#carryContent(directory.slot);
   }
 
   async #carriedOut(move: Move): Promise<void> {

@@ -124,6 +124,9 @@ export class Moves {
   async #moveObject(inode: Inode, from: Name, to: Name, target: Validator | undefined): Promise<ObjectInfo> {
     const nodes = this.#nodes;
     const { writeBehind } = nodes;
+    const base = inode.base(from.parent, from.name);
+    const native = nodes.port.features(nodes.mount).rename && !inode.needsCommit && base !== undefined;
+    if (native && writeBehind?.async !== true) return this.#renameInStore(inode, from, to, target, base);
     if (writeBehind === undefined) return this.#copyAndRemove(inode, from, to, target, randomUUID());
     const single = nodes.table.names(inode.slot).length === 1;
     if (writeBehind.async) {
@@ -141,6 +144,34 @@ export class Moves {
     } finally {
       begun?.end();
     }
+  }
+
+  /** One step of the store, after which the object is the version that it was. What it replaces is what was seen here. */
+  async #renameInStore(
+    inode: Inode,
+    from: Name,
+    to: Name,
+    target: Validator | undefined,
+    validator: Validator,
+  ): Promise<ObjectInfo> {
+    const nodes = this.#nodes;
+    const { port, mount } = nodes;
+    const key = nodes.keyOf(to.parent, to.name);
+    if (this.#commits.precondition(target).kind !== 'any') {
+      const found = await this.#directories.askStore(to.parent, to.name);
+      if (found?.validator !== target) {
+        throw new MirageError(`${to.name} was changed by another host`, { errno: 'EBUSY' });
+      }
+    }
+    await port.rename(mount, nodes.keyOf(from.parent, from.name), key);
+    return {
+      key,
+      kind: 'file',
+      size: inode.attributes.size,
+      modified: inode.storeModified,
+      validator,
+      attributes: nodes.stored(inode),
+    };
   }
 
   #request(inode: Inode, from: Name, to: Name, target: Validator | undefined, writer: string): CopyRequest {
