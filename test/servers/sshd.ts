@@ -1,6 +1,14 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
@@ -131,9 +139,7 @@ export async function startSshd({ configuration = [] }: SshdOptions = {}): Promi
     guest,
     knownHostsFor,
     async changeHostKey() {
-      const exited = once(server, 'exit');
-      end();
-      await exited;
+      await ended(server, end);
       keys('host-key');
       const next = await start(folder, port, guest !== undefined);
       if (next === undefined) throw new Error('sshd does not start again');
@@ -141,12 +147,17 @@ export async function startSshd({ configuration = [] }: SshdOptions = {}): Promi
     },
     async stop() {
       process.off('exit', end);
-      const exited = once(server, 'exit');
-      end();
-      await exited;
+      await ended(server, end);
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+async function ended(child: ChildProcess, end: () => void): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  end();
+  await exited;
 }
 
 /** undefined: another process was faster at the port. Its connections are in its process group. */
@@ -161,9 +172,13 @@ async function start(folder: string, port: number, ownUsers: boolean): Promise<C
     : ['/bin/sh', '-c', script];
   const child = spawn(program!, args, { stdio: 'ignore', detached: true });
   await once(child, 'spawn');
+  // Of the log of this start alone: another server may listen at the same port, and this one give up.
+  const log = join(folder, 'log');
+  const before = existsSync(log) ? readFileSync(log, 'utf8').length : 0;
   const deadline = Date.now() + START_MILLISECONDS;
   while (child.exitCode === null && Date.now() < deadline) {
-    if (await isTaken(port)) return child;
+    const said = existsSync(log) ? readFileSync(log, 'utf8').slice(before) : '';
+    if (said.includes(`Server listening on 127.0.0.1 port ${port}.`)) return child;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   return undefined;

@@ -128,7 +128,7 @@ function connectionArguments(
 function jumpArguments(options: SftpOptions): string[] {
   const jump = jumpOf(options);
   if (jump === undefined) return [];
-  const command = ['exec', PROGRAM, ...tunnelArguments(options, jump, '[%h]:%p')];
+  const command = [PROGRAM, ...tunnelArguments(options, jump, '[%h]:%p')];
   // In the value of the option, % begins a token of its own; those that we mean are the target alone.
   const line = command.map((word) => (word === '[%h]:%p' ? word : shellQuoted(word).replaceAll('%', '%%')));
   return ['-o', `ProxyCommand=${line.join(' ')}`];

@@ -1,6 +1,6 @@
 import { connect as connectSocket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import ssh2, { type Client, type ClientChannel } from 'ssh2';
+import ssh2, { type AnyAuthMethod, type Client, type ClientChannel } from 'ssh2';
 import { MirageError } from '../../errors/mirage-error.js';
 import { abortReason } from './call.js';
 import type { Channel } from './channel.js';
@@ -27,6 +27,9 @@ type HostKeyAlgorithm = (typeof HOST_KEY_ALGORITHMS)[number];
 export async function connectWithSsh2(options: SftpOptions, signal: AbortSignal): Promise<Channel> {
   const destination = destinationOf(options);
   const jump = jumpOf(options);
+  // Before anything is connected: a key that cannot be read needs no server.
+  const methods = credentials(options, destination.user);
+  const jumpMethods = jump === undefined ? [] : credentials(options, jump.user);
   const clients: Client[] = [];
   const destroy = (): void => {
     for (const client of clients.reverse()) client.destroy();
@@ -37,11 +40,18 @@ export async function connectWithSsh2(options: SftpOptions, signal: AbortSignal)
       stream = await dial(destination, options, signal);
     } else {
       const socket = await dial(jump, options, signal);
-      const first = await logIn(socket, jump, jumpHostKeyPolicy(options), options, signal);
+      const first = await logIn(socket, jump, jumpHostKeyPolicy(options), jumpMethods, options, signal);
       clients.push(first.client);
       stream = await forward(first.client, destination);
     }
-    const { client, ended } = await logIn(stream, destination, hostKeyPolicy(options), options, signal);
+    const { client, ended } = await logIn(
+      stream,
+      destination,
+      hostKeyPolicy(options),
+      methods,
+      options,
+      signal,
+    );
     clients.push(client);
     const channel = await openSubsystem(client);
     // Its window is shared with the other output.
@@ -107,11 +117,11 @@ function logIn(
   stream: Duplex,
   destination: Destination,
   policy: HostKeyPolicy,
+  methods: AnyAuthMethod[],
   options: SftpOptions,
   signal: AbortSignal,
 ): Promise<{ client: Client; ended: Promise<MirageError> }> {
   const { host, port, user } = destination;
-  const methods = credentials(options, user);
   return new Promise((resolve, reject) => {
     const client = new ssh2.Client();
     let refusal: unknown;
