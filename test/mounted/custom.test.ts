@@ -53,7 +53,7 @@ describe('the backend of the documentation', () => {
       const mounted = await Mirage.start({ mounts });
       try {
         await shell(
-          'mkdir -p a/b; echo one > a/b/f; echo two >> a/b/f; mv a/b/f a/g; chmod 600 a/g; ln -s g a/l',
+          'mkdir -p a/b; echo one > a/b/f; echo two >> a/b/f; mv a/b/f a/g; rmdir a/b; chmod 600 a/g; ln -s g a/l',
           mounted.path('notes'),
         );
         expect(await shell('cat a/l; stat -c %a a/g; ls a', mounted.path('notes'))).toBe(

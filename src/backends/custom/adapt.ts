@@ -13,6 +13,7 @@ import type {
 } from '../contract.js';
 import { Answers, DOCUMENTATION, toMirageError } from './answers.js';
 import type { CustomBackend } from './api.js';
+import { withDirectoryMarkers } from './directory-markers.js';
 
 /**
  * A stranger's backend as one of ours: capabilities completed, answers checked, errors mapped. Where it does not claim to honour a precondition, the
@@ -142,7 +143,9 @@ export function adapt(module: string, given: CustomBackend): Backend {
       rename: async (from, to, context) => call('rename', context, () => given.rename?.(from, to, context)),
     }),
   };
-  return { ...backend, ...changes };
+  const whole = { ...backend, ...changes };
+  const needsMarkers = capabilities.directories === 'markers' && changes.createDirectory === undefined;
+  return needsMarkers ? withDirectoryMarkers(whole) : whole;
 }
 
 type Optional = Omit<

@@ -66,8 +66,7 @@ export class Answers {
     const { entries, cursor } = this.#parse('list', page, answer);
     const below = prefix === '' ? '' : `${prefix}/`;
     for (const { key } of entries) {
-      if (key.startsWith(below) && key !== prefix && !key.slice(below.length).includes('/'))
-        continue;
+      if (key.startsWith(below) && key !== prefix && !key.slice(below.length).includes('/')) continue;
       throw this.#wrong('list', `"${key}" is not one name below "${prefix}"`);
     }
     return { entries: entries.map((entry) => this.#complete(entry, entry.key)), cursor };
