@@ -77,9 +77,9 @@ export function parseHtmlIndex(text: string, directory: URL): IndexEntry[] {
     const next = nextAnchor(page, end);
     const target = targetOf(page.slice(at + 2, end), directory);
     if (target !== undefined && !entries.has(target.name)) {
-      const close = page.indexOf('</', end);
-      const rest = page.slice(close < 0 ? end + 1 : close, restOf(page, end, next));
-      entries.set(target.name, { ...target, ...facts(rest, target.kind) });
+      const row = rowOf(page, end + 1, next);
+      const close = row.indexOf('</');
+      entries.set(target.name, { ...target, ...facts(close < 0 ? row : row.slice(close), target.kind) });
     }
     at = next;
   }
@@ -120,11 +120,11 @@ function nextAnchor(page: string, from: number): number {
   return -1;
 }
 
-/** Time and size stand behind the link, in the same row or line. */
-function restOf(page: string, from: number, next: number): number {
-  const limit = Math.min(next < 0 ? page.length : next, from + ROW_CHARACTERS);
-  const row = page.slice(from, limit).search(/<\/tr|<\/li|\n\s*(?=<a|<img|<\/pre|$)/i);
-  return row < 0 ? limit : from + row;
+/** What stands behind the start of a link in the same row or line: its text, time and size. */
+function rowOf(page: string, from: number, next: number): string {
+  const text = page.slice(from, Math.min(next < 0 ? page.length : next, from + ROW_CHARACTERS));
+  const end = text.search(/<\/tr|<\/li|\n\s*(?=<a|<img|<\/pre|$)/i);
+  return end < 0 ? text : text.slice(0, end);
 }
 
 const ROW_CHARACTERS = 4096;
