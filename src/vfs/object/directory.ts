@@ -174,11 +174,12 @@ export class Directories {
     if (needsHydration(info)) info = await hydrated(nodes, info, nodes.entry(parent, name));
     // A directory that was moved or removed meanwhile: the answer is of another name.
     const stillThere = nodes.directoryKeyIfAny(parent) !== undefined && nodes.keyOf(parent, name) === key;
-    if (stillThere) this.#heard(parent, name, info, asked);
+    if (stillThere) this.heard(parent, name, info, asked);
     return info;
   }
 
-  #heard(parent: Slot, name: ByteString, info: ObjectInfo | undefined, asked: number): void {
+  /** What the store said of a name, or that there is none, to a question asked at `asked`, milliseconds. */
+  heard(parent: Slot, name: ByteString, info: ObjectInfo | undefined, asked: number): void {
     const nodes = this.#nodes;
     const directory = nodes.directoryKey(parent);
     const previous = nodes.metadata.entry(nodes.location, directory, name);

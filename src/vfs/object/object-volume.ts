@@ -102,8 +102,8 @@ export class ObjectVolume implements Volume {
     this.#nodes.table.forget(node, count);
   }
 
-  open(_call: Call, node: NodeId, mode: OpenMode, reply: OpenReply): Answer<void> {
-    return this.#files.open(this.#slot(node), mode, reply);
+  open(call: Call, node: NodeId, mode: OpenMode, reply: OpenReply): Answer<void> {
+    return this.#files.open(this.#slot(node), mode, reply, call);
   }
   read(
     call: Call,

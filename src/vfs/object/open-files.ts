@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import type { ObjectInfo } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import type { EntryRecord } from '../../metadata/contract.js';
 import { type Attributes, S_IFREG } from '../attributes.js';
 import {
   type Answer,
@@ -14,6 +15,7 @@ import {
 } from '../operations.js';
 import { allowedMode } from './attributes-of.js';
 import type { Commits } from './commit.js';
+import { ContentFirst } from './content-first.js';
 import { type Copies, otherVersion } from './copies.js';
 import type { Directories } from './directory.js';
 import type { Inode } from './inode.js';
@@ -21,6 +23,7 @@ import { NONE, type Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 import type { OpenHandles } from './open-handles.js';
 import type { Reading } from './reading.js';
+import { SiblingReadAhead } from './sibling-read-ahead.js';
 import { clearPrivileges, type Writing } from './writing.js';
 
 const { O_RDONLY, O_WRONLY, O_TRUNC, O_APPEND, O_DIRECT } = constants;
@@ -34,6 +37,8 @@ export class OpenFiles {
   readonly #handles: OpenHandles;
   readonly #reading: Reading;
   readonly #writing: Writing;
+  readonly #contentFirst: ContentFirst;
+  readonly #siblings: SiblingReadAhead;
 
   constructor(
     nodes: Nodes,
@@ -51,9 +56,11 @@ export class OpenFiles {
     this.#handles = handles;
     this.#reading = reading;
     this.#writing = writing;
+    this.#contentFirst = new ContentFirst(nodes, directories);
+    this.#siblings = new SiblingReadAhead(nodes, this.#contentFirst);
   }
 
-  open(slot: Slot, mode: OpenMode, reply: OpenReply): Answer<void> {
+  open(slot: Slot, mode: OpenMode, reply: OpenReply, call?: Call): Answer<void> {
     const nodes = this.#nodes;
     const inode = nodes.inUse(slot);
     const revalidates =
@@ -74,14 +81,43 @@ export class OpenFiles {
     }
     if (!revalidates) {
       const record = nodes.record(slot);
-      const fresh =
-        record !== undefined &&
-        nodes.validFor(record.seenAt) > 0 &&
-        record.attributes !== undefined &&
-        record.validator !== undefined;
-      if (fresh) return this.#openKnown(slot, mode, reply);
+      if (record !== undefined && nodes.validFor(record.seenAt) > 0 && record.validator !== undefined) {
+        this.#siblings.opened(nodes.table.parent(slot), record);
+        if (record.attributes !== undefined) return this.#openKnown(slot, mode, reply);
+        return this.#openWithContent(slot, record, mode, reply, call?.signal ?? NEVER);
+      }
     }
     return this.#openSlowly(slot, mode, reply);
+  }
+
+  /** A listing has told of the file: its content is fetched, and what comes with it says the rest. */
+  async #openWithContent(
+    slot: Slot,
+    record: EntryRecord,
+    mode: OpenMode,
+    reply: OpenReply,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { table } = this.#nodes;
+    const parent = table.parent(slot);
+    const file = this.#contentFirst.acquire(parent, record);
+    table.pin(slot);
+    try {
+      const heard = file !== undefined && (await this.#contentFirst.hear(parent, record, file, signal));
+      if (!heard || table.parent(slot) !== parent) {
+        await this.#openSlowly(slot, mode, reply);
+        return;
+      }
+      const inode = this.#nodes.inUse(slot);
+      if (inode?.leaving === true) await this.#openAfterwards(inode, mode, reply);
+      else await this.#openKnown(slot, mode, reply);
+      // From here on the handle keeps the request going.
+      const opened = this.#nodes.inUse(slot);
+      if (opened !== undefined && opened.staged === undefined) this.#copies.clean(opened);
+    } finally {
+      file?.release();
+      table.unpin(slot);
+    }
   }
 
   #openKnown(slot: Slot, mode: OpenMode, reply: OpenReply): Answer<void> {
