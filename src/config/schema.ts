@@ -74,9 +74,9 @@ export const mountSchema = z.strictObject({
     .describe('what becomes of bytes that lost against another host'),
 });
 
-/** A store whose own kernel tells of changes is asked each time; a remote one is remembered. */
+/** The first is the default: a tree of this host is watched, a remote store remembered for a time. */
 export const freshnessOf = {
-  inline: ['now', 'inotify', 'ttl'],
+  inline: ['inotify', 'now', 'ttl'],
   remote: ['ttl', 'open', 'offline'],
 } as const;
 

@@ -67,7 +67,7 @@ test('a whole configuration: defaults filled in, sizes in bytes, times in millis
   const common = {
     mode: 'read',
     ttl: 300_000,
-    freshness: 'now',
+    freshness: 'inotify',
     // As other users may enter.
     acl: true,
     writeBack: 'close',
@@ -213,7 +213,7 @@ describe('what is wrong is said with file, line and the nearest valid key', () =
       'mountpoint: /m\nmounts:\n  t:\n    type: ram\n    freshness: open',
       5,
       'freshness: open is not for a mount of type ram',
-      'write one of them, or leave the key out (now)',
+      'write one of them, or leave the key out (inotify)',
     ],
     [
       'mountpoint: /m\nmounts:\n  s:\n    type: s3\n    bucket: b\n    acl: true',

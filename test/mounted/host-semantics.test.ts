@@ -28,8 +28,8 @@ beforeAll(async () => {
       '/ram': { type: 'ram', mode: 'exec' },
       '/readable': readable,
       '/writable': writable,
-      '/now': local('now', { mode: 'write' }),
-      '/inotify': local('inotify', { mode: 'write', freshness: 'inotify' }),
+      '/now': local('now', { mode: 'write', freshness: 'now' }),
+      '/inotify': local('inotify', { mode: 'write' }),
       '/deep/er/mount': { type: 'ram', mode: 'write' },
     },
   });

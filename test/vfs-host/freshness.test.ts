@@ -2,7 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { linkSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { daemon, Host, ROOT, temporaryFolder, until } from './host-harness.js';
+import { Mirage } from '../mounted/mount.js';
+import { daemon, Host, openRoot, ROOT, temporaryFolder, until } from './host-harness.js';
+
+const asRoot = process.getuid!() === 0 ? test : test.skip;
 
 /** Changes what lies below a folder from another process. */
 const outside = (folder: string, script: string): void => {
@@ -35,6 +38,24 @@ describe('changes made outside of a mount', () => {
     outside(folder.path, 'rm directory/file');
     expect(() => host.node('directory/file')).toThrow('ENOENT');
   });
+
+  asRoot(
+    'inotify: a file system that others may change is asked each time',
+    async () => {
+      // Another FUSE stands for all of them: memory that a process of its own serves.
+      const other = await Mirage.start({ mounts: { '/ram': { type: 'ram', mode: 'write' } } });
+      try {
+        writeFileSync(other.path('ram', 'file'), 'x');
+        host = new Host(openRoot(other.path('ram')), false, { freshness: 'inotify' });
+        expect(host.lookup(ROOT, 'file')).toMatchObject({ errno: 0, entryValid: 0, attributesValid: 0 });
+      } finally {
+        await host.close();
+        await other.dispose();
+        host = new Host(folder.root(), false);
+      }
+    },
+    60_000,
+  );
 
   test('ttl: the kernel remembers for so long', () => {
     host = new Host(folder.root(), false, { freshness: 'ttl', ttl: 1500 });

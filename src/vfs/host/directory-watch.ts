@@ -4,6 +4,7 @@ import type { Readable } from '../../native/local-files.js';
 import type { KernelNotifier } from '../operations.js';
 import type { HostFiles } from './host-files.js';
 import { check, type HostNodes } from './host-nodes.js';
+import { isNetworked } from './network-file-systems.js';
 
 const IN_MODIFY = 0x2;
 const IN_ATTRIB = 0x4;
@@ -21,8 +22,8 @@ const NAMES = IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE;
 const DIRECTORY_KIND = 0o4;
 
 /**
- * Between two looks at the events, milliseconds. A file that is being written reports every write: equal events become one meanwhile, and what is
- * told 100 ms late at most costs a writer nothing.
+ * Between two looks at the events while programs on the mount write, milliseconds: every write of theirs is reported, too, and equal events become
+ * one meanwhile.
  */
 const REST = 20;
 
@@ -37,6 +38,9 @@ const EVENT_BYTES = 16;
 export class DirectoryWatch {
   private readonly slots = new Map<number, number>();
   private readonly watches = new Map<number, number>();
+  /** By device: `isTold`. */
+  private readonly devices = new Map<number, boolean>();
+  private readonly figures = new Float64Array(8);
   private readonly buffer = Buffer.allocUnsafe(BUFFER_BYTES);
   private readonly fd: number;
   private readonly reader: Readable;
@@ -60,7 +64,7 @@ export class DirectoryWatch {
     if (this.watches.has(slot) || this.nodes.table.kinds[slot] !== DIRECTORY_KIND) return;
     const { native, descriptors } = this.nodes;
     const directory = descriptors.of(slot);
-    if (directory < 0) return;
+    if (directory < 0 || !this.isTold(slot, directory)) return;
     const watch = native.watchAdd(this.fd, directory, CONTENT | NAMES | IN_ONLYDIR | IN_EXCL_UNLINK);
     if (watch < 0) {
       if (!this.limited && watch !== -errno.ENOENT) this.warn(-watch);
@@ -89,6 +93,19 @@ export class DirectoryWatch {
     this.nodes.native.close(this.fd);
   }
 
+  /** Whether the kernel sees every change of the file system that holds the directory: not where other hosts change it. */
+  private isTold(slot: number, directory: number): boolean {
+    const device = this.nodes.table.devices[slot]!;
+    let told = this.devices.get(device);
+    if (told === undefined) {
+      told = this.nodes.native.statfs(directory, this.figures) === 0 && !isNetworked(this.figures[7]!);
+      this.devices.set(device, told);
+      if (!told)
+        this.log.info('changes by other hosts are not reported: this file system is asked each time');
+    }
+    return told;
+  }
+
   private warn(error: number): void {
     this.limited = true;
     this.log.warn('not every directory can be watched: the others are asked for each time', {
@@ -99,8 +116,10 @@ export class DirectoryWatch {
 
   private readEvents(): void {
     const { buffer, told } = this;
-    this.reader.pause();
-    this.resting = setTimeout(() => this.reader.resume(), REST);
+    if (this.files.anyWriter) {
+      this.reader.pause();
+      this.resting = setTimeout(() => this.reader.resume(), REST);
+    }
     told.clear();
     let length: number;
     do {

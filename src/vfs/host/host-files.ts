@@ -55,6 +55,8 @@ const isWriting = (flags: number): boolean => (flags & O_ACCMODE) !== O_RDONLY;
 export class HostFiles {
   private readonly files = new Map<number, OpenFile>();
   private readonly handles = new HandleTable<FileHandle>();
+  /** Handles that may write, of all files. */
+  private writers = 0;
 
   /**
    * `flushes`: the file system reports failed writes at close(2) (NFS and its kin), so a FLUSH of a writer is asked for. Elsewhere there is
@@ -71,6 +73,11 @@ export class HostFiles {
     if (this.files.size === 0) return false;
     const file = this.files.get(slot);
     return file !== undefined && file.writers > 0;
+  }
+
+  /** Some program writes to the tree. */
+  get anyWriter(): boolean {
+    return this.writers > 0;
   }
 
   isOpen(slot: number): boolean {
@@ -153,7 +160,10 @@ export class HostFiles {
     const record = this.handles.remove(handle);
     if (record === undefined) return;
     const { file } = record;
-    if (isWriting(record.flags)) file.writers--;
+    if (isWriting(record.flags)) {
+      file.writers--;
+      this.writers--;
+    }
     if (--file.handles > 0) return;
     this.files.delete(file.slot);
     // What was written may begin to go to the disk now, for milliseconds: others are served meanwhile.
@@ -224,7 +234,10 @@ export class HostFiles {
       table.hold(slot);
     }
     file.handles++;
-    if (writing) file.writers++;
+    if (writing) {
+      file.writers++;
+      this.writers++;
+    }
     reply.handle = this.handles.add({ file, flags });
     reply.keepCache = table.versions[slot] === version;
     reply.directIo = false;

@@ -31,11 +31,12 @@ import { exclusiveFreshness, timedFreshness, watchedFreshness } from './host-fre
 import { HostMetadata } from './host-metadata.js';
 import { HostNames } from './host-names.js';
 import { check, HostNodes } from './host-nodes.js';
+import { isNetworked } from './network-file-systems.js';
 
 export interface HostVolumeOptions {
   /**
-   * How changes made outside of the mount show: `now` (the kernel remembers nothing), `inotify` (it remembers, and is told), `ttl` (it remembers for
-   * so long). An exclusive tree has none, and is remembered for long whatever is said here.
+   * How changes made outside of the mount show: `inotify` (the kernel remembers, and is told; where that cannot be, as `now`), `now` (it remembers
+   * nothing), `ttl` (it remembers for so long). An exclusive tree has none, and is remembered for long whatever is said here.
    */
   readonly freshness: 'now' | 'inotify' | 'ttl';
   /** POSIX ACLs of the files are shown and can be set; else there are none. */
@@ -51,11 +52,6 @@ const WANTED_DESCRIPTORS = 1_048_576;
 const MOST_DESCRIPTORS = 32_768;
 /** One request copies so much at most: the thread serves others too. */
 const COPY_BYTES = 16 * 1024 * 1024;
-
-/** File systems that report failed writes when a file is closed (statfs(2) magics): NFS, SMB, SMB2, Ceph, FUSE, 9P, AFS. */
-const REPORTING_AT_CLOSE = new Set([
-  0x6969, 0x517b, 0xfe534d42, 0xff534d42, 0x00c36400, 0x65735546, 0x01021997, 0x6b414653,
-]);
 
 const fsyncLater = promisify(fsync);
 const fdatasyncLater = promisify(fdatasync);
@@ -86,7 +82,7 @@ export class HostVolume implements Volume {
     const figures = new Float64Array(8);
     check('statfs', native.statfs(tree.root, figures));
     const wallClock = () => context.clock.wall();
-    const files = new HostFiles(nodes, wallClock, REPORTING_AT_CLOSE.has(figures[7]!));
+    const files = new HostFiles(nodes, wallClock, isNetworked(figures[7]!));
     const exclusive = tree.exclusive === true;
     if (exclusive) {
       nodes.freshness = exclusiveFreshness(files);
