@@ -34,6 +34,7 @@ export async function look(ask: Requests, path: string): Promise<WireAttributes 
 export interface Refusal {
   readonly operation:
     | 'open'
+    | 'list'
     | 'mkdir'
     | 'rmdir'
     | 'unlink'
@@ -85,11 +86,12 @@ async function trueErrno(
   const { operation, path, to } = refusal;
   switch (status) {
     case Status.permissionDenied:
+      if (operation === 'link' && isDirectory(await look(ask, path))) return 'EPERM';
       return OWNERS.has(operation) ? 'EPERM' : 'EACCES';
     case Status.badMessage:
       return [path, to ?? ''].some(isTooLong) ? 'ENAMETOOLONG' : 'EINVAL';
     case Status.noSuchFile:
-      return (await isBelowFile(ask, path)) ? 'ENOTDIR' : 'ENOENT';
+      return (await standsInTheWay(ask, refusal)) ? 'ENOTDIR' : 'ENOENT';
     case Status.failure:
       break;
     default:
@@ -165,9 +167,17 @@ async function isEmpty(ask: Requests, path: string): Promise<boolean> {
   }
 }
 
-async function isBelowFile(ask: Requests, path: string): Promise<boolean> {
-  const directory = await ask.stat(directoryOf(path)).catch(() => undefined);
-  return directory !== undefined && !isDirectory(directory);
+/** ENOTDIR is "no such file" there, too: a file is where a directory should be. */
+async function standsInTheWay(ask: Requests, { operation, path, to }: Refusal): Promise<boolean> {
+  const [found, directory] = await Promise.all([look(ask, path), look(ask, directoryOf(path))]);
+  if (found === undefined) {
+    const above = isSymlink(directory) ? await ask.stat(directoryOf(path)).catch(() => undefined) : directory;
+    return above !== undefined && !isDirectory(above);
+  }
+  if (operation === 'rmdir' || operation === 'list') return !isDirectory(found);
+  if (operation !== 'rename' || !isDirectory(found)) return false;
+  const target = await look(ask, to!);
+  return target !== undefined && !isDirectory(target);
 }
 
 const full = ({ blocksAvailable, files, filesFree }: Volume): ErrnoName | undefined =>

@@ -71,7 +71,7 @@ export class SftpFileServer implements FileServer {
     return toServerAttributes(wire, this.#owners, longname);
   }
 
-  lstat(path: string, context: Context): Promise<ServerAttributes | undefined> {
+  async lstat(path: string, context: Context): Promise<ServerAttributes | undefined> {
     const place = this.at(path);
     return this.#connections.run(context, true, async (ask) => {
       const found = await look(ask, place);
@@ -79,7 +79,7 @@ export class SftpFileServer implements FileServer {
     });
   }
 
-  list(
+  async list(
     path: string,
     onPage: (entries: readonly ServerEntry[]) => void | Promise<void>,
     context: Context,
@@ -87,7 +87,7 @@ export class SftpFileServer implements FileServer {
     const place = this.at(path);
     const given = new Set<string>();
     return this.#connections.run(context, true, async (ask) => {
-      const handle = await explained(ask, { operation: 'open', path: place }, ask.opendir(place));
+      const handle = await explained(ask, { operation: 'list', path: place }, ask.opendir(place));
       const running: ReturnType<Requests['readdir']>[] = [];
       const begin = (): void => {
         const page = ask.readdir(handle, `list ${shown(place)}`);
@@ -118,7 +118,7 @@ export class SftpFileServer implements FileServer {
     });
   }
 
-  readlink(path: string, context: Context): Promise<string> {
+  async readlink(path: string, context: Context): Promise<string> {
     const place = this.at(path);
     return this.#connections.run(context, true, (ask) =>
       explained(ask, { operation: 'readlink', path: place }, ask.readlink(place)),
@@ -269,14 +269,14 @@ export class SftpFileServer implements FileServer {
     );
   }
 
-  mkdir(path: string, mode: number, context: Context): Promise<ServerAttributes> {
+  async mkdir(path: string, mode: number, context: Context): Promise<ServerAttributes> {
     const place = this.at(path);
     return this.#create(context, { operation: 'mkdir', path: place }, place, (ask) =>
       ask.mkdir(place, mode & 0o7777),
     );
   }
 
-  symlink(target: string, path: string, context: Context): Promise<ServerAttributes> {
+  async symlink(target: string, path: string, context: Context): Promise<ServerAttributes> {
     const place = this.at(path);
     return this.#create(context, { operation: 'symlink', path: place }, place, (ask) =>
       ask.symlink(target, place),
@@ -290,14 +290,14 @@ export class SftpFileServer implements FileServer {
     return this.#create(context, { operation: 'link', path: from, to }, to, (ask) => ask.link(from, to));
   }
 
-  rmdir(path: string, context: Context): Promise<void> {
+  async rmdir(path: string, context: Context): Promise<void> {
     const place = this.at(path);
     return this.#connections.run(context, false, (ask) =>
       explained(ask, { operation: 'rmdir', path: place }, ask.rmdir(place)),
     );
   }
 
-  unlink(path: string, context: Context): Promise<void> {
+  async unlink(path: string, context: Context): Promise<void> {
     const place = this.at(path);
     return this.#connections.run(context, false, (ask) =>
       explained(ask, { operation: 'unlink', path: place }, ask.remove(place)),
