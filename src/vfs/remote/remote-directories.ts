@@ -7,7 +7,7 @@ import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
 import { Attributes, S_IFDIR, S_IFMT } from '../attributes.js';
-import { modeOf } from '../object/attributes-of.js';
+import { copyAttributes, modeOf } from '../object/attributes-of.js';
 import { NONE, ROOT_SLOT, type Slot } from '../object/inode-table.js';
 import { Remembered } from '../object/remembered.js';
 import {
@@ -34,8 +34,20 @@ const NEXT_AHEAD = 48;
 /** Nodes beyond which listings stop adding more: the kernel looks up what it needs. */
 const NODES_FROM_LISTINGS = 200_000;
 const ROWS_AT_ONCE = 256;
+/** Attributes of an open file that are older, milliseconds, are asked for again. */
+const OPEN_FRESH = 2000;
+/** Nodes whose attributes are kept as they were answered. */
+const ANSWERS = 50_000;
 /** Cookies 1 and 2 are `.` and `..`; a row's is its position + 2. */
 const DOTS = 2;
+
+/** What was answered for a node that is not in use, right while nothing that is known changes. */
+interface Answered {
+  readonly attributes: Attributes;
+  readonly generation: number;
+  /** Wall time, milliseconds. */
+  readonly until: number;
+}
 
 export class RemoteDirectories {
   readonly #tree: RemoteTree;
@@ -47,6 +59,8 @@ export class RemoteDirectories {
   readonly #ahead = new ListAhead((path) => this.refresh(path));
   readonly #handles = new Map<Handle, { ready: boolean }>();
   #nextHandle: Handle = 1;
+  /** By slot. */
+  readonly #answered: (Answered | undefined)[] = [];
   readonly #scratch = new Attributes();
   readonly #entry = new EntryReply();
 
@@ -150,6 +164,7 @@ export class RemoteDirectories {
   getattr(slot: Slot, reply: AttributesReply): Answer<void> {
     const tree = this.#tree;
     const node = tree.inUse(slot);
+    if (node === undefined && this.#answerAgain(slot, reply)) return undefined;
     let valid = tree.fullyValid;
     if (node !== undefined) {
       const own = node.holdsTruth || tree.table.parent(slot) === NONE;
@@ -161,7 +176,22 @@ export class RemoteDirectories {
     if (valid === 0 || !tree.fill(slot, this.#scratch)) return this.#getattrSlowly(slot, node, reply);
     reply.attributesValid = tree.attributesValid(slot, valid);
     reply.attributes = this.#scratch;
+    if (node === undefined && slot < ANSWERS) {
+      const attributes = new Attributes();
+      copyAttributes(attributes, this.#scratch);
+      this.#answered[slot] = { attributes, generation: tree.generation, until: tree.now() + valid / 1e6 };
+    }
     return undefined;
+  }
+
+  #answerAgain(slot: Slot, reply: AttributesReply): boolean {
+    const answered = this.#answered[slot];
+    if (answered === undefined || answered.generation !== this.#tree.generation) return false;
+    const left = answered.until - this.#tree.now();
+    if (left <= 0 || left * 1e6 > this.#tree.fullyValid) return false;
+    reply.attributesValid = left * 1e6;
+    reply.attributes = answered.attributes;
+    return true;
   }
 
   async #getattrSlowly(slot: Slot, node: RemoteNode | undefined, reply: AttributesReply): Promise<void> {
@@ -420,6 +450,3 @@ export class RemoteDirectories {
     return true;
   }
 }
-
-/** Attributes of an open file that are older, milliseconds, are asked for again. */
-const OPEN_FRESH = 2000;

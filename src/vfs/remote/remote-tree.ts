@@ -45,6 +45,8 @@ export class RemoteTree {
   readonly context: VolumeContext;
   readonly options: RemoteVolumeOptions;
   readonly location: LocationId;
+  /** Grows with every change of what is known: what was derived before may be otherwise now. */
+  generation = 0;
   readonly #identity: string;
   readonly #paths = new Map<Slot, string>();
   readonly #inUse = new Map<Slot, RemoteNode>();
@@ -115,6 +117,7 @@ export class RemoteTree {
 
   /** A directory got another path: all below are made anew. */
   directoryMoved(): void {
+    this.generation++;
     this.#paths.clear();
     this.#paths.set(ROOT_SLOT, '');
   }
@@ -133,18 +136,21 @@ export class RemoteTree {
   }
 
   put(parent: Slot, row: NewEntryRecord): void {
+    this.generation++;
     const directory = this.directoryPath(parent);
     if (row.kind === 'directory') this.recount(directory);
     this.metadata.put(this.location, directory, row);
   }
 
   putAbsent(parent: Slot, name: ByteString): void {
+    this.generation++;
     const directory = this.directoryPath(parent);
     if (this.metadata.entry(this.location, directory, name)?.kind === 'directory') this.recount(directory);
     this.metadata.put(this.location, directory, absentRecord(name, this.now()));
   }
 
   putOwn(slot: Slot, row: NewEntryRecord): void {
+    this.generation++;
     if (slot === ROOT_SLOT) this.metadata.put(this.location, ABOVE_ROOT, { ...row, name: ROOT_NAME });
     else this.put(this.table.parent(slot), row);
   }
@@ -200,6 +206,7 @@ export class RemoteTree {
   /** The node loses a name to another file; its handles keep what they have. `outside`: the kernel does not know. */
   supersede(slot: Slot, parent: Slot, name: ByteString, outside = true): void {
     const node = this.#inUse.get(slot);
+    this.generation++;
     this.table.pin(slot);
     this.table.removeName(slot, parent, name);
     if (this.table.parent(slot) === NONE) {
@@ -465,6 +472,7 @@ export class RemoteTree {
 
   /** A directory came, went, or was listed: its link count is to be counted again. */
   recount(directory: string): void {
+    this.generation++;
     this.#links.delete(directory);
   }
 
