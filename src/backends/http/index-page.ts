@@ -113,12 +113,11 @@ const HIDDEN = [
 ] as const;
 
 function nextAnchor(page: string, from: number): number {
-  for (let at = page.indexOf('<', from); at >= 0; at = page.indexOf('<', at + 1)) {
-    const letter = page.charCodeAt(at + 1) | 0x20;
-    if (letter === 0x61 && /\s/.test(page[at + 2] ?? '')) return at;
-  }
-  return -1;
+  ANCHOR.lastIndex = from;
+  return ANCHOR.exec(page)?.index ?? -1;
 }
+
+const ANCHOR = /<a\s/gi;
 
 /** What stands behind the start of a link in the same row or line: its text, time and size. */
 function rowOf(page: string, from: number, next: number): string {
@@ -132,20 +131,21 @@ const ROW_CHARACTERS = 4096;
 function targetOf(tag: string, directory: URL): Pick<IndexEntry, 'name' | 'kind'> | undefined {
   const match = /\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))/i.exec(tag);
   const href = unescapeHtml(match?.[1] ?? match?.[2] ?? match?.[3] ?? '').trim();
-  const url = href === '' || /[?#\\]/.test(href) ? undefined : resolveUrl(href, directory);
-  if (url === undefined || url.origin !== directory.origin || !url.pathname.startsWith(directory.pathname))
-    return undefined;
-  const [segment = '', ...more] = url.pathname.slice(directory.pathname.length).split('/');
-  // A link that climbs and comes back names something else than it says.
-  if (
-    more.length > 1 ||
-    (more[0] ?? '') !== '' ||
-    /(^|\/|%2e)\.\.?(\/|$)|%2e%2e/i.test(href.replace(/^\.\//, ''))
-  ) {
-    return undefined;
-  }
-  const name = componentOf(segment);
-  return name === undefined ? undefined : { name, kind: more.length === 1 ? 'directory' : 'file' };
+  const [, segment, slash] = PLAIN.exec(href) ?? segmentBelow(href, directory) ?? [];
+  const name = segment === undefined || /^(\.|%2e){1,2}$/i.test(segment) ? undefined : componentOf(segment);
+  return name === undefined ? undefined : { name, kind: slash === '/' ? 'directory' : 'file' };
+}
+
+/** One segment, and perhaps the slash of a directory: nearly every link. */
+const PLAIN = /^(?:\.\/)?([\w%~@!$&'()*+,;=.-]+)(\/?)$/;
+
+/** The same of a link that says more than it has to: undefined where it leads elsewhere, or climbs and comes back. */
+function segmentBelow(href: string, directory: URL): readonly string[] | undefined {
+  if (href === '' || /[?#\\]/.test(href) || /(^|\/)(\.|%2e){1,2}(\/|$)/i.test(href)) return undefined;
+  const url = resolveUrl(href, directory);
+  if (url === undefined || url.origin !== directory.origin) return undefined;
+  if (!url.pathname.startsWith(directory.pathname)) return undefined;
+  return /^([^/]+)(\/?)$/.exec(url.pathname.slice(directory.pathname.length)) ?? undefined;
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
