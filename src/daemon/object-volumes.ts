@@ -12,7 +12,7 @@ import { openMetadata } from '../metadata/open-metadata.js';
 import { RoutedStores } from '../ports/routed-stores.js';
 import type { StorePort } from '../ports/store-port.js';
 import { stagedFileOf } from '../vfs/object/journal/intent.js';
-import { removeUnnamed, WriteBehind } from '../vfs/object/journal/write-behind.js';
+import { removeUnnamed, restoreStaged, WriteBehind } from '../vfs/object/journal/write-behind.js';
 import { ObjectVolume } from '../vfs/object/object-volume.js';
 import type { VolumeContext } from '../vfs/volume.js';
 
@@ -88,7 +88,9 @@ export class ObjectVolumes {
   #openShared(): Shared {
     const { log, cache, metadataFile } = this.#options;
     // First of all: a journal that cannot be understood must find everything as it was left.
-    const journal = Journal.open(this.#options.journal, log);
+    const journal = Journal.open(this.#options.journal, log, ({ intent }, bytes, sure) =>
+      restoreStaged(this.#stagedDirectory, intent, bytes, sure),
+    );
     const staged = journal.records.flatMap(({ intent }) => stagedFileOf(intent) ?? []);
     removeUnnamed(this.#stagedDirectory, new Set(staged));
     return {

@@ -1,7 +1,8 @@
 /**
  * The journal: what programs were told is done, and the stores do not have yet. Unlike the metadata cache it cannot be rebuilt, so a
  * journal of an unknown version is never touched. One file for all mounts of a state directory, appended to: a line is a
- * change, `<CRC-32 in hex> {"drop":[sequence…],"add":[record…]}`, that counts as a whole or not at all.
+ * change, `<CRC-32 in hex> {"drop":[sequence…],"add":[record…]}`, that counts as a whole or not at all. A record may carry the bytes of a
+ * small file: one sync makes both durable then.
  */
 import {
   closeSync,
@@ -11,6 +12,7 @@ import {
   ftruncateSync,
   openSync,
   readFileSync,
+  readSync,
   renameSync,
   writeFileSync,
   writeSync,
@@ -31,13 +33,36 @@ export interface JournalRecord {
   readonly intent: unknown;
 }
 
+/** A record with the bytes that belong to it. */
+export interface NewRecord extends JournalRecord {
+  readonly bytes?: Uint8Array | undefined;
+}
+
+/** Is given the bytes of a record that an earlier run left; `sure`: the machine has run on since, and so its page cache. */
+export type Restore = (record: JournalRecord, bytes: Uint8Array, sure: boolean) => void;
+
+interface Live {
+  readonly record: JournalRecord;
+  /** Where the line is that brought it; undefined where the record is all there is. */
+  readonly line: { readonly offset: number; readonly length: number } | undefined;
+}
+
 const VERSION = 1;
-const headerSchema = z.object({ journal: z.literal('mirage'), version: z.number() });
+const UNKNOWN_BOOT = 'unknown';
+const headerSchema = z.object({ journal: z.literal('mirage'), version: z.number(), boot: z.string() });
 const changeSchema = z.object({
   drop: z.array(z.number()),
-  add: z.array(z.object({ sequence: z.number(), identity: z.string(), intent: z.unknown() })),
+  add: z.array(
+    z.object({
+      sequence: z.number(),
+      identity: z.string(),
+      intent: z.unknown(),
+      /** In base64. */
+      bytes: z.string().optional(),
+    }),
+  ),
 });
-const HEADER = `${JSON.stringify({ journal: 'mirage', version: VERSION })}\n`;
+const HEADER = `${JSON.stringify({ journal: 'mirage', version: VERSION, boot: bootId() })}\n`;
 
 /** Bytes above which a file without live records is cut back, and above which one with some is written anew. */
 const WORTH_CUTTING = 1024 * 1024;
@@ -49,7 +74,8 @@ export class Journal {
   readonly #file: string;
   #fd: number;
   #length: number;
-  readonly #live: Map<number, JournalRecord>;
+  #live: Map<number, Live>;
+  #rewriteAt = WORTH_REWRITING;
   #next: number;
   #failed: MirageError | undefined;
   /** The sync under way, and the one after it that those who come now will share. */
@@ -59,8 +85,10 @@ export class Journal {
   #durableTo = 0;
 
   /** Throws EINVAL for a journal of a newer version, EIO for one that cannot be read. A line cut short by a crash never counted. */
-  static open(file: string, log: Log): Journal {
-    const { live, next, damage } = readJournal(file);
+  static open(file: string, log: Log, restore: Restore = () => undefined): Journal {
+    const { live, next, damage, boot } = readJournal(file);
+    const sure = boot === bootId() && boot !== UNKNOWN_BOOT;
+    for (const { bytes, ...record } of live.values()) if (bytes !== undefined) restore(record, bytes, sure);
     if (damage !== undefined) {
       const kept = `${file}.damaged-${Date.now()}`;
       writeFileSync(kept, readFileSync(file), { mode: 0o600 });
@@ -73,25 +101,25 @@ export class Journal {
     return new Journal(file, live, next);
   }
 
-  private constructor(file: string, live: Map<number, JournalRecord>, next: number) {
+  private constructor(file: string, live: ReadonlyMap<number, NewRecord>, next: number) {
     this.#file = file;
-    this.#live = live;
     this.#next = next;
-    const { fd, length } = rewrite(file, live.values());
-    this.#fd = fd;
-    this.#length = length;
-    this.#durableTo = length;
+    const written = rewrite(file, live.values());
+    this.#fd = written.fd;
+    this.#length = written.length;
+    this.#live = written.live;
+    this.#durableTo = written.length;
   }
 
   /** Records that are not done, in order. */
   recordsOf(identity: string): JournalRecord[] {
-    return [...this.#live.values()]
+    return this.records
       .filter((record) => record.identity === identity)
       .sort((left, right) => left.sequence - right.sequence);
   }
 
   get records(): readonly JournalRecord[] {
-    return [...this.#live.values()];
+    return [...this.#live.values()].map(({ record }) => record);
   }
 
   nextSequence(): number {
@@ -99,17 +127,19 @@ export class Journal {
   }
 
   /** Notes a change; durable once `durable()` resolves that is called afterwards. Throws ENOSPC and the like, and has noted nothing then. */
-  change(drop: readonly number[], add: readonly JournalRecord[]): void {
+  change(drop: readonly number[], add: readonly NewRecord[]): void {
     if (this.#failed !== undefined) throw this.#failed;
     const known = drop.filter((sequence) => this.#live.has(sequence));
     if (known.length === 0 && add.length === 0) return;
-    this.#append(lineOf(known, add));
+    const line = lineOf(known, add);
+    const at = { offset: this.#length, length: line.length };
+    this.#append(line);
     for (const sequence of known) this.#live.delete(sequence);
-    for (const record of add) this.#live.set(record.sequence, record);
+    for (const record of add) this.#live.set(record.sequence, liveOf(record, at));
     // A sync under way speaks of the file as it is.
     if (this.#syncing !== undefined) return;
     if (this.#live.size === 0 && this.#length > WORTH_CUTTING) this.#cut();
-    else if (this.#length > WORTH_REWRITING) this.#startAnew();
+    else if (this.#length > this.#rewriteAt) this.#startAnew();
   }
 
   #append(line: Buffer): void {
@@ -175,11 +205,14 @@ export class Journal {
   }
 
   #startAnew(): void {
-    const { fd, length } = rewrite(this.#file, this.#live.values());
-    closeSync(this.#fd);
-    this.#fd = fd;
-    this.#length = length;
-    this.#durableTo = length;
+    const old = this.#fd;
+    const written = rewrite(this.#file, withBytes(old, this.#live.values()));
+    closeSync(old);
+    this.#fd = written.fd;
+    this.#length = written.length;
+    this.#live = written.live;
+    this.#durableTo = written.length;
+    this.#rewriteAt = Math.max(WORTH_REWRITING, 2 * written.length);
   }
 
   async close(): Promise<void> {
@@ -191,25 +224,29 @@ export class Journal {
 
 /** What stands in a journal file. `damage`: the first line that does not count although others follow it. */
 export function readJournal(file: string): {
-  live: Map<number, JournalRecord>;
+  live: Map<number, NewRecord>;
   next: number;
   damage: number | undefined;
+  /** The run of the machine in which it was written. */
+  boot: string;
 } {
-  const live = new Map<number, JournalRecord>();
+  const live = new Map<number, NewRecord>();
   const lines = linesOf(file);
   let next = 1;
-  if (lines.length === 0) return { live, next, damage: undefined };
-  refuseUnknown(file, lines[0] as string);
+  if (lines.length === 0) return { live, next, damage: undefined, boot: UNKNOWN_BOOT };
+  const boot = refuseUnknown(file, lines[0] as string);
   for (let index = 1; index < lines.length; index++) {
     const change = changeOf(lines[index] as string);
-    if (change === undefined) return { live, next, damage: index + 1 < lines.length ? index + 1 : undefined };
+    if (change === undefined) {
+      return { live, next, boot, damage: index + 1 < lines.length ? index + 1 : undefined };
+    }
     for (const sequence of change.drop) live.delete(sequence);
     for (const record of change.add) {
       live.set(record.sequence, record);
       next = Math.max(next, record.sequence + 1);
     }
   }
-  return { live, next, damage: undefined };
+  return { live, next, damage: undefined, boot };
 }
 
 function linesOf(file: string): string[] {
@@ -225,14 +262,15 @@ function linesOf(file: string): string[] {
   return lines;
 }
 
-function refuseUnknown(file: string, line: string): void {
+function refuseUnknown(file: string, line: string): string {
   let version: number | undefined;
   try {
-    version = headerSchema.parse(JSON.parse(line)).version;
+    const header = headerSchema.parse(JSON.parse(line));
+    version = header.version;
+    if (version === VERSION) return header.boot;
   } catch {
     version = undefined;
   }
-  if (version === VERSION) return;
   throw new MirageError(
     version === undefined
       ? `${file} is no journal of Mirage`
@@ -244,32 +282,82 @@ function refuseUnknown(file: string, line: string): void {
   );
 }
 
-function lineOf(drop: readonly number[], add: readonly JournalRecord[]): Buffer {
-  const text = JSON.stringify({ drop, add });
+function lineOf(drop: readonly number[], add: readonly NewRecord[]): Buffer {
+  const written = add.map(({ bytes, ...record }) =>
+    bytes === undefined ? record : { ...record, bytes: Buffer.from(bytes).toString('base64') },
+  );
+  const text = JSON.stringify({ drop, add: written });
   return Buffer.from(`${crc32(text).toString(16).padStart(8, '0')} ${text}\n`);
 }
 
-function changeOf(line: string): { drop: number[]; add: JournalRecord[] } | undefined {
+function changeOf(line: string): { drop: number[]; add: NewRecord[] } | undefined {
   const text = line.slice(9);
   if (crc32(text).toString(16).padStart(8, '0') !== line.slice(0, 8)) return undefined;
   const parsed = changeSchema.safeParse(JSON.parse(text));
-  return parsed.success ? parsed.data : undefined;
+  if (!parsed.success) return undefined;
+  const add = parsed.data.add.map(({ bytes, ...record }) =>
+    bytes === undefined ? record : { ...record, bytes: Buffer.from(bytes, 'base64') },
+  );
+  return { drop: parsed.data.drop, add };
+}
+
+const liveOf = ({ bytes, ...record }: NewRecord, line: Live['line']): Live => ({
+  record,
+  line: bytes === undefined ? undefined : line,
+});
+
+/** Records with their bytes, which only the file has. */
+function* withBytes(fd: number, live: Iterable<Live>): IterableIterator<NewRecord> {
+  for (const { record, line } of live) {
+    if (line === undefined) {
+      yield record;
+      continue;
+    }
+    const text = Buffer.alloc(line.length);
+    readSync(fd, text, 0, line.length, line.offset);
+    const change = changeOf(text.toString('utf8').trimEnd());
+    yield change?.add.find(({ sequence }) => sequence === record.sequence) ?? record;
+  }
 }
 
 /** Replaces the file by one with these records alone, durably. */
-function rewrite(file: string, records: Iterable<JournalRecord>): { fd: number; length: number } {
+function rewrite(
+  file: string,
+  records: Iterable<NewRecord>,
+): { fd: number; length: number; live: Map<number, Live> } {
   const draft = `${file}.new`;
   const fd = openSync(draft, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600);
   try {
-    const bytes = Buffer.concat([Buffer.from(HEADER), ...[...records].map((record) => lineOf([], [record]))]);
-    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, done);
+    const live = new Map<number, Live>();
+    let length = writeAll(fd, Buffer.from(HEADER), 0);
+    for (const record of records) {
+      const line = lineOf([], [record]);
+      live.set(record.sequence, liveOf(record, { offset: length, length: line.length }));
+      length += writeAll(fd, line, length);
+    }
     fsyncSync(fd);
     renameSync(draft, file);
     syncFolder(dirname(file));
-    return { fd, length: bytes.length };
+    return { fd, length, live };
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+function writeAll(fd: number, bytes: Buffer, position: number): number {
+  for (let done = 0; done < bytes.length; ) {
+    done += writeSync(fd, bytes, done, bytes.length - done, position + done);
+  }
+  return bytes.length;
+}
+
+/** Names this run of the machine: what a program wrote outlives its end, but not that of the machine. */
+function bootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return UNKNOWN_BOOT;
   }
 }
 

@@ -7,6 +7,8 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
+  readSync,
   renameSync,
   statSync,
   unlinkSync,
@@ -52,6 +54,22 @@ export class StagedBytes {
     } finally {
       closeSync(copy);
     }
+  }
+
+  /** The bytes behind a descriptor. */
+  whole(fd: number, size: number): Uint8Array {
+    const bytes = Buffer.allocUnsafe(size);
+    let done = 0;
+    while (done < size) {
+      const count = readSync(fd, bytes, done, size - done, done);
+      if (count === 0) throw new MirageError('a staged file is shorter than it was', { errno: 'EIO' });
+      done += count;
+    }
+    return bytes;
+  }
+
+  content(name: string): Uint8Array {
+    return readFileSync(this.path(name));
   }
 
   /** The bytes of `name` and the name itself are on the disk. */

@@ -4,7 +4,8 @@
  * what an earlier life of the daemon left is seen at once and carried out.
  */
 import { randomUUID } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type {
   Capabilities,
   ListPage,
@@ -29,7 +30,7 @@ import type {
   StorePort,
 } from '../../../ports/store-port.js';
 import { CarryOut, intentName } from './carry-out.js';
-import { futureOf, type Intent, intentSchema, provisional } from './intent.js';
+import { futureOf, type Intent, intentSchema, type PutIntent, provisional, stagedFileOf } from './intent.js';
 import type { Outcomes } from './outcomes.js';
 import { PendingView } from './pending-view.js';
 import { type Change, Queue, type Work } from './queue.js';
@@ -41,6 +42,8 @@ import { Versions } from './versions.js';
 const PARALLEL = 48;
 /** How long the bytes of a file that is still open wait for the next fsync, milliseconds. */
 const OPEN_REST = 2000;
+/** Up to this size, bytes, the journal itself has the bytes of a file, too: one sync instead of three. */
+const INLINE = 64 * 1024;
 /** How long attributes alone wait for more of them, milliseconds. */
 const ATTRIBUTES_REST = 1000;
 
@@ -241,8 +244,9 @@ export class WriteBehind implements StorePort {
     this.#staged += size;
     try {
       await this.#bytes.adopt(fd, size, file);
-      await this.#bytes.durable(file);
-      await this.#accept(put, request.open === true ? OPEN_REST : 0);
+      const small = size <= INLINE ? this.#bytes.whole(fd, size) : undefined;
+      if (small === undefined) await this.#bytes.durable(file);
+      await this.#accept(put, request.open === true ? OPEN_REST : 0, small);
     } catch (error) {
       this.#bytes.remove(file);
       this.#less(size);
@@ -454,16 +458,21 @@ export class WriteBehind implements StorePort {
 
   // The journal.
 
-  async #accept(intent: Intent, rest = 0): Promise<void> {
-    this.#queue.add(intent, (change) => this.#note(change), rest);
+  async #accept(intent: Intent, rest = 0, bytes?: Uint8Array): Promise<void> {
+    this.#queue.add(intent, (change) => this.#note(change, bytes), rest);
     await this.#parts.journal.durable();
   }
 
-  #note({ drop, add }: Change): void {
+  #note({ drop, add }: Change, bytes: Uint8Array | undefined): void {
     const { journal, identity } = this.#parts;
     journal.change(
       drop.map(({ sequence }) => sequence),
-      add.map(({ sequence, intent }) => ({ sequence, identity, intent })),
+      add.map(({ sequence, intent }) => ({
+        sequence,
+        identity,
+        intent,
+        bytes: intent.kind === 'put' ? (bytes ?? this.#inlineAgain(intent, drop)) : undefined,
+      })),
     );
     const kept = new Set<string>();
     for (const { sequence, intent } of add) {
@@ -477,6 +486,12 @@ export class WriteBehind implements StorePort {
       this.#bytes.remove(intent.file);
       this.#less(intent.size);
     }
+  }
+
+  /** A put that takes the place of another one and sends the same bytes has them in the journal as that one had. */
+  #inlineAgain({ file, size }: PutIntent, drop: readonly Work[]): Uint8Array | undefined {
+    const same = drop.some(({ intent }) => intent.kind === 'put' && intent.file === file);
+    return same && size <= INLINE ? this.#bytes.content(file) : undefined;
   }
 
   #done(work: Work): void {
@@ -555,6 +570,17 @@ const words: Record<Intent['kind'], string> = {
   copy: 'to be copied or renamed',
   moveTree: 'directory to be renamed',
 };
+
+/** Brings staged bytes back that the journal has and the disk may not: the machine stopped before they were written. */
+export function restoreStaged(directory: string, intent: unknown, bytes: Uint8Array, sure: boolean): void {
+  const file = stagedFileOf(intent);
+  if (file === undefined) return;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const path = join(directory, file);
+  if (sure && existsSync(path)) return;
+  rmSync(path, { force: true });
+  writeFileSync(path, bytes, { mode: 0o600 });
+}
 
 /** Staged bytes that no record of the journal names: left by a crash between the two. */
 export function removeUnnamed(directory: string, named: ReadonlySet<string>): number {
