@@ -113,6 +113,51 @@ describe('open files of a host volume', () => {
       host.open(node, O_WRONLY, callOf(1234));
       expect(host.attributes(node).mode & 0o7777).toBe(0o755);
     });
+
+    describe('a chmod to suid while others may write past us', () => {
+      let node: number;
+      let handle: number;
+      const mode = () => host.attributes(node).mode & 0o7777;
+      const chmod = () => host.volume.setattr(daemon, node, { mode: 0o4755 });
+
+      beforeEach(() => {
+        node = host.file(ROOT, 'file', 'content', 0o777);
+        handle = host.open(node, O_WRONLY, callOf(1234)).handle;
+      });
+
+      asRoot('holds when they have closed the file', () => {
+        chmod();
+        expect(mode()).toBe(0o755);
+        host.release(node, handle);
+        expect(mode()).toBe(0o4755);
+      });
+
+      asRoot('is void when they have written', () => {
+        chmod();
+        writeFileSync(join(folder.path, 'file'), 'something else');
+        host.release(node, handle);
+        expect(mode()).toBe(0o755);
+      });
+
+      asRoot('is void after a chown, and after another chmod', () => {
+        chmod();
+        host.volume.setattr(daemon, node, { uid: 1234 });
+        host.release(node, handle);
+        expect(mode()).toBe(0o755);
+        const again = host.open(node, O_WRONLY, callOf(1234));
+        chmod();
+        host.volume.setattr(daemon, node, { mode: 0o700 });
+        host.release(node, again.handle);
+        expect(mode()).toBe(0o700);
+      });
+
+      asRoot('holds at once where only root writes', () => {
+        host.release(node, handle);
+        host.open(node, O_WRONLY);
+        chmod();
+        expect(mode()).toBe(0o4755);
+      });
+    });
   });
 
   test('O_TRUNC truncates, and ends suid when told to', () => {

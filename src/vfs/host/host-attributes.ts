@@ -70,6 +70,14 @@ export function contentVersion(stat: Float64Array): number {
   );
 }
 
+/** As `contentVersion`, of size and mtime alone: a change of mode or owner leaves it. */
+export function writtenVersion(stat: Float64Array): number {
+  return hashNumber(
+    stat[Stat.size]!,
+    hashNumber(stat[Stat.modifiedSeconds]!, stat[Stat.modifiedNanoseconds]!),
+  );
+}
+
 /** A file that changed less than this ago may change again without its times telling (the tick of the kernel's clock), milliseconds. */
 const CLOCK_TICK = 20;
 

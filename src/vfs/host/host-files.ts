@@ -14,7 +14,7 @@ import {
   type WriteSource,
 } from '../operations.js';
 import { HandleTable } from './handle-table.js';
-import { contentVersion, isSettled } from './host-attributes.js';
+import { contentVersion, isSettled, writtenVersion } from './host-attributes.js';
 import { check, type HostNodes } from './host-nodes.js';
 
 const { O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDONLY, O_TRUNC, O_WRONLY } = {
@@ -36,6 +36,10 @@ class OpenFile {
   writer = -1;
   appender = -1;
   passthroughFd = -1;
+  /** Handles of users whose writes end suid and sgid. */
+  unprivilegedWriters = 0;
+  /** A mode that waits until those are closed, and what the file's content was when it came; undefined: none. */
+  waitingMode: { readonly mode: number; readonly version: number } | undefined = undefined;
 
   constructor(readonly slot: number) {}
 
@@ -47,7 +51,11 @@ class OpenFile {
 interface FileHandle {
   readonly file: OpenFile;
   readonly flags: number;
+  readonly unprivileged: boolean;
 }
+
+/** A mode without suid, and without sgid where it is not a lock bit. */
+const withoutPrivileges = (mode: number): number => mode & ~S_ISUID & ~((mode & 0o010) !== 0 ? S_ISGID : 0);
 
 const isWriting = (flags: number): boolean => (flags & O_ACCMODE) !== O_RDONLY;
 
@@ -106,11 +114,11 @@ export class HostFiles {
       reply.fail(-error);
       return;
     }
-    this.admit(file, flags, reply);
+    this.admit(file, flags, call.uid, reply);
   }
 
   /** A new file with an open descriptor, whose stat record was just filled. */
-  adopt(slot: number, fd: number, flags: number): OpenReply {
+  adopt(call: Call, slot: number, fd: number, flags: number): OpenReply {
     const reply = new OpenReply();
     let file = this.files.get(slot);
     if (file === undefined) {
@@ -120,7 +128,7 @@ export class HostFiles {
     } else {
       this.nodes.native.close(fd);
     }
-    this.admit(file, flags, reply);
+    this.admit(file, flags, call.uid, reply);
     return reply;
   }
 
@@ -160,6 +168,7 @@ export class HostFiles {
     const record = this.handles.remove(handle);
     if (record === undefined) return;
     const { file } = record;
+    if (record.unprivileged && --file.unprivilegedWriters === 0) this.setWaitingMode(file);
     if (isWriting(record.flags)) {
       file.writers--;
       this.writers--;
@@ -204,13 +213,42 @@ export class HostFiles {
     const error = native.statFd(fd);
     if (error < 0) return error;
     const mode = stat[Stat.mode]! & 0o7777;
-    const cleared = mode & ~S_ISUID & ~((mode & 0o010) !== 0 ? S_ISGID : 0);
+    const cleared = withoutPrivileges(mode);
     return cleared === mode ? 0 : native.chmodFd(fd, cleared);
+  }
+
+  /**
+   * The mode that a chmod may set now. Writes that pass us by do not end suid and sgid, so these wait until nobody is left who could make any, and are
+   * dropped if the file was written to, or its times were set, meanwhile.
+   */
+  modeForNow(slot: number, mode: number): number {
+    const file = this.files.get(slot);
+    if (file === undefined) return mode;
+    file.waitingMode = undefined;
+    const allowed = withoutPrivileges(mode);
+    if (allowed === mode || file.passthroughFd < 0 || file.unprivilegedWriters === 0) return mode;
+    if (this.nodes.native.statFd(file.fd) === 0)
+      file.waitingMode = { mode, version: writtenVersion(this.nodes.stat) };
+    return allowed;
+  }
+
+  /** What a chown does to a mode that waits. */
+  dropWaitingMode(slot: number): void {
+    const file = this.files.get(slot);
+    if (file !== undefined) file.waitingMode = undefined;
   }
 
   closeAll(): void {
     for (const file of this.files.values()) this.close(file);
     this.files.clear();
+  }
+
+  private setWaitingMode(file: OpenFile): void {
+    const { native, stat } = this.nodes;
+    const waiting = file.waitingMode;
+    file.waitingMode = undefined;
+    if (waiting === undefined || native.statFd(file.fd) < 0) return;
+    if (writtenVersion(stat) === waiting.version) native.chmodFd(file.fd, waiting.mode);
   }
 
   private handle(handle: Handle): FileHandle {
@@ -220,7 +258,7 @@ export class HostFiles {
   }
 
   /** Counts the handle, and decides for the first one of a node how the kernel does its I/O until the last is closed. */
-  private admit(file: OpenFile, flags: number, reply: OpenReply): void {
+  private admit(file: OpenFile, flags: number, uid: number, reply: OpenReply): void {
     const { nodes, files } = this;
     const { stat, table } = nodes;
     const { slot } = file;
@@ -238,7 +276,9 @@ export class HostFiles {
       file.writers++;
       this.writers++;
     }
-    reply.handle = this.handles.add({ file, flags });
+    const unprivileged = writing && uid !== 0;
+    if (unprivileged) file.unprivilegedWriters++;
+    reply.handle = this.handles.add({ file, flags, unprivileged });
     reply.keepCache = table.versions[slot] === version;
     reply.directIo = false;
     reply.cacheDirectory = false;

@@ -67,10 +67,12 @@ export class HostMetadata {
     }
     if (change.uid !== undefined || change.gid !== undefined) {
       check('chown', native.chownFd(fd, change.uid ?? -1, change.gid ?? -1));
+      files.dropWaitingMode(slot);
     }
     if (change.mode !== undefined) {
       const kind = nodes.table.kinds[slot]! << 12;
-      check('chmod', native.chmodFd(fd, view.mode(change.mode | kind) & 0o7777));
+      const mode = view.mode(change.mode | kind) & 0o7777;
+      check('chmod', native.chmodFd(fd, files.modeForNow(slot, mode)));
     }
     if (change.accessed !== undefined || change.modified !== undefined) {
       const { accessed, modified } = change;

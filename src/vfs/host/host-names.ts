@@ -64,7 +64,7 @@ export class HostNames {
       throw error;
     }
     const node = nodes.enter(slot, name);
-    const reply = this.files.adopt(node, fd, open.flags);
+    const reply = this.files.adopt(call, node, fd, open.flags);
     return { entry: nodes.entryOf(node, nodes.freshness.entry(slot)), open: reply };
   }
 
@@ -83,7 +83,7 @@ export class HostNames {
     check('chown', handed);
     check('statx', nodes.native.statFd(fd));
     const node = nodes.enterNameless(fd);
-    const reply = this.files.adopt(node, fd, open.flags);
+    const reply = this.files.adopt(call, node, fd, open.flags);
     return { entry: nodes.entryOf(node, 0), open: reply };
   }
 
