@@ -36,6 +36,8 @@ export async function pour(
   sink: ByteSink,
   { subject, codings, digest, signal }: PourOptions,
 ): Promise<Poured> {
+  // What is broken off on purpose says so in an event, too.
+  answer.body.on('error', () => undefined);
   const part = answer.status === 206 ? contentRange(answer.headers) : undefined;
   const size = part?.size ?? (codings.length === 0 ? lengthOf(answer) : undefined);
   const hash = digest && (part === undefined || part.start === 0) ? createHash('sha256') : undefined;
