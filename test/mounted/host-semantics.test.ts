@@ -1,4 +1,5 @@
 /** What docs/semantics.md promises of every mount, of memory and of local folders, beyond the POSIX cases. */
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +8,7 @@ import { isMounted, Mirage } from './mount.js';
 import { must, python, run, shell, until } from './process.js';
 
 const DEADLINE = 60_000;
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
 let outside: string;
 let mirage: Mirage;
 
@@ -29,6 +31,7 @@ beforeAll(async () => {
       '/readable': readable,
       '/writable': writable,
       '/now': local('now', { mode: 'write', freshness: 'now' }),
+      '/plain': local('plain', { mode: 'write', acl: false }),
       '/inotify': local('inotify', { mode: 'write' }),
       '/deep/er/mount': { type: 'ram', mode: 'write' },
     },
@@ -52,7 +55,9 @@ const errorOf = async (expression: string): Promise<string> =>
 
 describe('every mount', () => {
   test('the root shows the mounts and nothing else', async () => {
-    expect(await shell('ls -A', mirage.mountpoint)).toBe('deep\ninotify\nnow\nram\nreadable\nwritable\n');
+    expect(await shell('ls -A', mirage.mountpoint)).toBe(
+      'deep\ninotify\nnow\nplain\nram\nreadable\nwritable\n',
+    );
     expect(await shell('find deep -type d', mirage.mountpoint)).toBe('deep\ndeep/er\ndeep/er/mount\n');
     expect(await errorOf("os.mkdir('new')")).toBe('EROFS');
     expect(await errorOf("os.rmdir('ram')")).toMatch(/EROFS|EBUSY/);
@@ -147,6 +152,35 @@ describe('local folders', () => {
     }
     rmSync(join(host, 'f'));
     await until(async () => (await text()) === '', 'it is gone', 5000);
+  });
+
+  asRoot('ACLs bind other users', async () => {
+    // Other users may enter this mount, so that `acl` is on.
+    const folder = mirage.path('writable');
+    await shell('echo secret > f && chmod 600 f && setfacl -m u:1234:r f', folder);
+    expect(execFileSync('getfacl', ['-cn', join(outside, 'writable', 'f')], { encoding: 'utf8' })).toContain(
+      'user:1234:r--',
+    );
+    const as = (uid: number) =>
+      run('setpriv', [`--reuid=${uid}`, '--clear-groups', 'cat', join(folder, 'f')]);
+    expect((await as(1234)).stdout).toBe('secret\n');
+    expect((await as(1235)).code).not.toBe(0);
+  });
+
+  asRoot('without ACLs a file has none, and copies are made all the same', async () => {
+    const folder = mirage.path('plain');
+    expect((await run('setfacl', ['-m', 'u:1234:r', '.'], { cwd: folder })).stderr).toContain(
+      'not supported',
+    );
+    await shell(
+      `mkdir from && echo 1 > from/f && setfattr -n user.a -v b from/f &&
+       cp -a from copied && rsync -aX from/ synced/ && mkdir tarred && tar --xattrs -cf - -C from . | tar --xattrs -xf - -C tarred`,
+      folder,
+    );
+    for (const made of ['copied', 'synced', 'tarred']) {
+      expect(await shell(`getfattr --only-values -n user.a ${made}/f`, folder)).toBe('b');
+    }
+    expect(await shell('getfacl -cn from/f', folder)).not.toContain('user:1234');
   });
 
   test('a symlink that leads out of the folder is only a name to the daemon', async () => {

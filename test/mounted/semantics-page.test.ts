@@ -4,13 +4,13 @@ import { expect, test } from '@jest/globals';
 import { projectRoot } from './mount.js';
 import { caseNames } from './posix.js';
 
-/** Names of tests in the sources of this suite, as they are written: `test('…'` and `program('…'`. */
+/** Names of tests in the sources of this suite, as they are written: `test('…'`, `asRoot('…'` and `program('…'`. */
 function testNames(): Set<string> {
   const folder = join(projectRoot, 'test', 'mounted');
   const names = new Set(caseNames);
   for (const file of readdirSync(folder).filter((name) => name.endsWith('.ts'))) {
     const source = readFileSync(join(folder, file), 'utf8');
-    for (const [, name] of source.matchAll(/(?:\btest|\bprogram|\btest\.skip\))\(\s*'([^']+)'/g))
+    for (const [, name] of source.matchAll(/(?:\btest|\basRoot|\bprogram|\btest\.skip\))\(\s*'([^']+)'/g))
       names.add(name as string);
   }
   return names;
