@@ -94,6 +94,17 @@ program
   );
 
 program
+  .command('drain')
+  .description('bring everything that was written to its store; the mount stays')
+  .argument('<mountpoint>')
+  .action(
+    run(async (folder: string) => {
+      const { drain } = await import('./drain.js');
+      return drain(folder, output);
+    }),
+  );
+
+program
   .command('status')
   .description('what is mounted, by every daemon of this user')
   .argument('[mountpoint]')

@@ -43,6 +43,21 @@ export async function askStatus(socket: string): Promise<DaemonStatus> {
   throw new MirageError('the daemon gave no answer', { errno: 'EIO' });
 }
 
+/** Resolves with what could not be stored now. */
+export async function askDrain(
+  socket: string,
+  onPending: (pending: readonly string[]) => void,
+): Promise<readonly string[]> {
+  for await (const answer of ask(socket, { request: 'drain' })) {
+    if ('pending' in answer) onPending(answer.pending);
+    if ('drained' in answer) return answer.left;
+  }
+  throw new MirageError('the daemon ended before everything was stored', {
+    errno: 'EIO',
+    hint: 'what it had promised is carried out by the next mount; daemon.log in its state directory says more',
+  });
+}
+
 /** Resolves with what was lost. Draining takes as long as the stores take. */
 export async function askUnmount(
   socket: string,

@@ -6,12 +6,16 @@ import type { DaemonStatus } from './status.js';
 
 export type ControlRequest =
   | { readonly request: 'status' }
+  /** Brings everything to its store; the mount stays. */
+  | { readonly request: 'drain' }
   | { readonly request: 'unmount'; readonly force: boolean };
 
 export type ControlAnswer =
   | { readonly status: DaemonStatus }
   /** Still at it: what is left. */
   | { readonly pending: readonly string[] }
+  /** Drained; what could not be stored now. */
+  | { readonly drained: true; readonly left: readonly string[] }
   /** Unmounted; `lost` is what was given up (only with force). */
   | { readonly done: true; readonly lost: readonly string[] }
   | { readonly error: Explanation };

@@ -8,6 +8,8 @@ import type { DaemonStatus } from './status.js';
 
 export interface Controlled {
   status(): Promise<DaemonStatus>;
+  /** Resolves, with what is left, when everything that can be stored is. */
+  drain(onPending: (pending: readonly string[]) => void): Promise<readonly string[]>;
   /** Resolves, with what was lost, when nothing is mounted any more; rejects when the mount had to stay. */
   unmount(force: boolean, onPending: (pending: readonly string[]) => void): Promise<readonly string[]>;
 }
@@ -54,7 +56,9 @@ async function answer(
   try {
     const request = JSON.parse(line) as ControlRequest;
     if (request.request === 'status') send({ status: await daemon.status() });
-    else if (request.request === 'unmount') {
+    else if (request.request === 'drain') {
+      send({ drained: true, left: await daemon.drain((pending) => send({ pending })) });
+    } else if (request.request === 'unmount') {
       send({ done: true, lost: await daemon.unmount(request.force, (pending) => send({ pending })) });
     }
   } catch (error) {

@@ -36,6 +36,8 @@ export interface DaemonOptions {
 const PROGRESS_INTERVAL = 1000;
 /** How long stores get when what is left may be lost, milliseconds. */
 const FORCED_DRAIN = 10_000;
+/** The same after SIGTERM: less than a service manager waits before it kills (90 s), milliseconds. */
+const TERMINATION_DRAIN = 60_000;
 
 /** One mounted tree from mount to unmount: stores, file-system side, control socket, and the order in which they go. */
 export class Daemon implements Controlled {
@@ -47,6 +49,7 @@ export class Daemon implements Controlled {
   readonly #parts: Parts;
   readonly #since = Date.now();
   #forced = false;
+  #hurried = false;
   #phase: DaemonStatus['phase'] = 'mounted';
   #unmounting: Promise<readonly string[]> | undefined;
 
@@ -140,8 +143,20 @@ export class Daemon implements Controlled {
     return this.#unmounting;
   }
 
-  /** For SIGTERM: ends whatever happens, and loses nothing that can be stored. */
+  async drain(onPending: (pending: readonly string[]) => void): Promise<readonly string[]> {
+    const { served } = this.#parts;
+    const tell = (): void => void served.pending().then(onPending, () => undefined);
+    const progress = setInterval(tell, PROGRESS_INTERVAL);
+    try {
+      return await served.drain();
+    } finally {
+      clearInterval(progress);
+    }
+  }
+
+  /** For SIGTERM: ends whatever happens, and loses nothing that can be stored in time. */
   async terminate(): Promise<readonly string[]> {
+    this.#hurried = true;
     try {
       return await this.unmount(false, () => undefined);
     } catch (error) {
@@ -181,11 +196,18 @@ export class Daemon implements Controlled {
     }
   }
 
-  /** What is left. Waits as long as the stores take, unless what is left may be lost. */
+  /** For whoever cannot wait: the mount goes, and nothing more is stored. What the journal has the next mount carries out. */
+  async abandon(): Promise<void> {
+    await unmountKernel(fuseTransport(), this.#parts.mountpoint).catch(() => undefined);
+  }
+
+  /** What is left. Waits as long as the stores take, unless the end is near. */
   #drain(): Promise<readonly string[]> {
     const { served } = this.#parts;
-    if (!this.#forced) return served.drain();
-    return Promise.race([served.drain(), delay(FORCED_DRAIN).then(() => served.pending())]);
+    if (!this.#forced && !this.#hurried) return served.drain();
+    const limit = this.#forced ? FORCED_DRAIN : TERMINATION_DRAIN;
+    const late = delay(limit, undefined, { ref: false }).then(() => served.pending());
+    return Promise.race([served.drain(), late]);
   }
 
   /** The tree goes from sight at once; programs that still have files open lose them after a moment. */

@@ -13,11 +13,18 @@ export function prepareProcess(): void {
   localFiles().raiseDescriptorLimit(DESCRIPTORS);
 }
 
-/** SIGTERM and SIGINT drain and unmount; a terminal that is closed does the same. */
+/** SIGTERM and SIGINT drain and unmount; a terminal that is closed does the same. The second signal ends the process at once. */
 export function endOnSignals(daemon: Daemon): void {
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-    process.on(signal, () => void daemon.terminate().catch(() => process.exit(1)));
-  }
+  let ending = false;
+  const end = async (): Promise<void> => {
+    if (ending) {
+      await daemon.abandon();
+      process.exit(1);
+    }
+    ending = true;
+    await daemon.terminate().catch(() => process.exit(1));
+  };
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void end());
 }
 
 /** Everything secret that this process knows: from the configuration and from its environment. */

@@ -42,6 +42,8 @@ import { Versions } from './versions.js';
 const PARALLEL = 48;
 /** How long the bytes of a file that is still open wait for the next fsync, milliseconds. */
 const OPEN_REST = 2000;
+/** How long the end of a mount waits for what is under way, milliseconds. */
+const CLOSING = 5000;
 /** Up to this size, bytes, the journal itself has the bytes of a file, too: one sync instead of three. */
 const INLINE = 64 * 1024;
 /** How long attributes alone wait for more of them, milliseconds. */
@@ -452,7 +454,9 @@ export class WriteBehind implements StorePort {
 
   /** Begins nothing more. What is left stays in the journal. */
   async close(): Promise<void> {
-    await this.#queue.stop();
+    const { timers } = this.#parts;
+    const late = new Promise<void>((resolve) => timers.after(CLOSING, resolve));
+    await Promise.race([this.#queue.stop(), late]);
     this.#bytes.close();
   }
 
