@@ -41,6 +41,8 @@ interface OpenHandle {
   readonly session: Session;
   /** The server's own name of it. */
   readonly remote: string;
+  /** Writes whose bytes are still being read here: what is asked after them must not overtake them. */
+  readonly begun: Set<Promise<void>>;
 }
 
 /** The files below one folder of an SFTP server. */
@@ -162,7 +164,7 @@ export class SftpFileServer implements FileServer {
         if (isDirectory(found))
           throw new MirageError(`open ${shown(place)}: a directory`, { errno: 'EISDIR' });
         const handle = ++this.#lastHandle;
-        this.#handles.set(handle, { session: ask.session, remote });
+        this.#handles.set(handle, { session: ask.session, remote, begun: new Set() });
         return { handle, attributes: this.attributes(found) };
       } catch (error) {
         void ask.close(remote).catch(() => undefined);
@@ -177,20 +179,37 @@ export class SftpFileServer implements FileServer {
   }
 
   write(handle: ServerHandle, range: HandleRange, context: Context): Promise<void> {
+    const { begun } = this.#handles.get(handle) ?? { begun: new Set() };
+    let asked = (): void => {};
+    const begins = new Promise<void>((resolve) => {
+      asked = () => {
+        begun.delete(begins);
+        resolve();
+      };
+    });
+    begun.add(begins);
     return this.#with(handle, context, async (ask, remote) => {
       try {
-        await writeFromFile(ask, remote, range, this.blocks);
+        await writeFromFile(ask, remote, range, this.blocks, asked);
       } catch (error) {
         throw await explainWrite(ask, remote, error);
       }
-    });
+    }).finally(asked);
   }
 
-  fstat(handle: ServerHandle, context: Context): Promise<ServerAttributes> {
+  async fstat(handle: ServerHandle, context: Context): Promise<ServerAttributes> {
+    await this.#asked(handle);
     return this.#with(handle, context, async (ask, remote) => this.attributes(await ask.fstat(remote)));
   }
 
-  fsync(handle: ServerHandle, context: Context): Promise<void> {
+  /** The requests of the writes that were begun on a handle have been made. */
+  async #asked(handle: ServerHandle): Promise<void> {
+    const begun = this.#handles.get(handle)?.begun;
+    if (begun !== undefined && begun.size > 0) await Promise.all(begun);
+  }
+
+  async fsync(handle: ServerHandle, context: Context): Promise<void> {
+    await this.#asked(handle);
     return this.#with(handle, context, async (ask, remote) => {
       if (!this.features.fsync) throw notOffered('fsync');
       try {
@@ -202,6 +221,7 @@ export class SftpFileServer implements FileServer {
   }
 
   async close(handle: ServerHandle, context: Context): Promise<void> {
+    await this.#asked(handle);
     const open = this.#handles.get(handle);
     // A connection that is gone has closed its files.
     if (open === undefined || open.session.lost !== undefined) {
@@ -250,6 +270,7 @@ export class SftpFileServer implements FileServer {
     context: Context,
   ): Promise<ServerAttributes> {
     if (typeof target === 'number') {
+      await this.#asked(target);
       return this.#with(target, context, async (ask, remote) => {
         const known = needsKnown(change) ? await ask.fstat(remote) : undefined;
         const setting = this.#inOrder(change, known).map((wire) => ask.fsetstat(remote, wire));

@@ -42,24 +42,34 @@ export async function readIntoFile(
   return end - range.offset;
 }
 
-/** Bytes of a descriptor into a file of the server. */
-export function writeFromFile(
+/** Bytes of a descriptor into a file of the server. `onAsked` is called when all requests were made, or none will be any more. */
+export async function writeFromFile(
   ask: Requests,
   handle: string,
   range: HandleRange,
   blocks: Blocks,
+  onAsked: () => void,
 ): Promise<void> {
   const { writeBytes } = ask.session.traits;
   const shift = range.position - range.offset;
-  return forEachBlock(range, writeBytes, blocks, ask.call.signal, async (offset, length) => {
+  let left = range.length;
+  const writing = forEachBlock(range, writeBytes, blocks, ask.call.signal, async (offset, length) => {
     const buffer = blocks.borrow(Math.min(writeBytes, Math.max(length, AT_ONCE)));
     const bytes = buffer.subarray(0, length);
     await fill(range.fd, bytes, offset + shift);
     ask.call.throwIfAborted();
-    await ask.write(handle, offset, bytes);
+    const written = ask.write(handle, offset, bytes);
+    left -= length;
+    if (left === 0) onAsked();
+    await written;
     // After a failure the bytes may still be on their way.
     blocks.giveBack(buffer);
   });
+  try {
+    await writing;
+  } finally {
+    onAsked();
+  }
 }
 
 /** Bytes of a file of the server, in order. */
