@@ -46,6 +46,13 @@ async function serveHere({ plan, host, stores, servers, log }: ServeOptions): Pr
   return { ...fileSystem, ended: binding.ended };
 }
 
+/**
+ * MiB. What the thread makes lives for one request, or as long as a file is known: a larger nursery would be memory of the process and no time
+ * won. The bound of the rest is far beyond what it needs; from it the collector takes how much garbage may gather (it would be four times what is
+ * in use).
+ */
+const HEAP = { maxYoungGenerationSizeMb: 24, maxOldGenerationSizeMb: 512 };
+
 async function serveOnThread({ plan, host, stores, servers, log }: ServeOptions): Promise<ServedFileSystem> {
   const channel = new MessageChannel();
   const port = serveStorePort(channel.port1, stores);
@@ -56,6 +63,7 @@ async function serveOnThread({ plan, host, stores, servers, log }: ServeOptions)
     workerData: data,
     transferList: [channel.port2, serverChannel.port2],
     name: 'file-system',
+    resourceLimits: HEAP,
   });
   serveCalls<FileSystemHost>(worker, host);
   const { remote, end } = callsTo<MountedFileSystem>(worker);

@@ -40,6 +40,8 @@ export interface ListingState {
 
 /** Rows of a listing arrive page by page; names that were not seen by the end are dropped, unless put in the meantime. */
 export interface ListingWriter {
+  /** What is known of a name that the listing is about to bring: as `entry`, without a query where there cannot be anything. */
+  known(name: string): EntryRecord | undefined;
   /**
    * Names that were put or forgotten since the listing started keep what was put. A name of the same kind keeps its `ino`, and its
    * `attributes` where validator, size and time are unchanged and the record has none. No effect once the directory was expired,

@@ -1,7 +1,7 @@
 import type { Directory, Row } from './directory.js';
 
 /** Rows of one generation; memory holds two of them, some 350 bytes a row. */
-const GENERATION = 20_000;
+const GENERATION = 10_000;
 
 /** Rows as the database has them, those used last: what is asked for again and again costs no query. */
 export class KeptRows {

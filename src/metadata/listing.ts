@@ -3,6 +3,7 @@ import type { Directory, OpenListing } from './directory.js';
 
 /** What a listing needs of the store that it fills. */
 export interface ListingTarget {
+  isEmpty(directory: Directory): boolean;
   row(directory: Directory, name: string): EntryRecord | undefined;
   write(directory: Directory, record: NewEntryRecord, position: number | undefined): void;
   finishListing(directory: Directory, floor: number, startedAt: number): void;
@@ -15,6 +16,10 @@ export class Listing implements ListingWriter, OpenListing {
   readonly #directory: Directory;
   readonly #floor: number;
   readonly #startedAt: number;
+  /** There was nothing when it started. */
+  readonly #first: boolean;
+  /** The last name that it brought, in the order of their bytes. */
+  #last = '';
   #over = false;
 
   constructor(target: ListingTarget, directory: Directory, floor: number, startedAt: number) {
@@ -22,14 +27,22 @@ export class Listing implements ListingWriter, OpenListing {
     this.#directory = directory;
     this.#floor = floor;
     this.#startedAt = startedAt;
+    this.#first = target.isEmpty(directory);
     directory.listings.add(this);
+  }
+
+  known(name: string): EntryRecord | undefined {
+    // Stores list in order: very many names that are new need not be looked for one by one.
+    if (this.#first && name > this.#last && !this.touched.has(name)) return undefined;
+    return this.#target.row(this.#directory, name);
   }
 
   page(records: readonly NewEntryRecord[]): void {
     if (this.#over) return;
     for (const record of records) {
       if (this.touched.has(record.name)) continue;
-      const known = this.#target.row(this.#directory, record.name);
+      const known = this.known(record.name);
+      if (record.name > this.#last) this.#last = record.name;
       this.#target.write(this.#directory, known ? merge(record, known) : record, known?.position);
     }
   }

@@ -24,7 +24,7 @@ const RESTART_GAP = 1_000_000;
 const QUEUE_LIMIT = 500_000;
 
 /** Changes on their way beyond which listings wait. */
-const BACKLOG = 16_000;
+const BACKLOG = 8_000;
 
 export class SqliteMetadata implements MetadataStore {
   readonly #file: string;
@@ -117,10 +117,7 @@ export class SqliteMetadata implements MetadataStore {
         if (row === undefined) {
           if (sequence <= directory.floor) continue;
           row = this.#kept.get(directory, name);
-          if (row?.sequence !== sequence) {
-            row = rowOf(directory, values);
-            this.#kept.set(row);
-          }
+          if (row?.sequence !== sequence) row = rowOf(directory, values);
         }
         const record = directory.visible(row);
         if (record && record.position === position && record.kind !== 'absent') found.push(record);
@@ -209,6 +206,11 @@ export class SqliteMetadata implements MetadataStore {
     const row = rowOf(directory, values);
     this.#kept.set(row);
     return directory.visible(row);
+  }
+
+  isEmpty(directory: Directory): boolean {
+    if (directory.hasPending) return false;
+    return directory.id > this.#applied || this.#reader.entries(directory.id, 0, 0, 1).length === 0;
   }
 
   /** Puts a record at a position, or at a new one. */

@@ -23,7 +23,13 @@ function inlineWriter(file: string): WriterChannel {
 }
 
 function threadWriter(file: string, log: Log): WriterChannel {
-  const worker = new Worker(threadEntry, { workerData: { file }, name: 'metadata-writer', execArgv: [] });
+  const worker = new Worker(threadEntry, {
+    workerData: { file },
+    name: 'metadata-writer',
+    execArgv: [],
+    // What it is sent lives for one transaction: room for more would only be memory of the process.
+    resourceLimits: { maxYoungGenerationSizeMb: 12, maxOldGenerationSizeMb: 256 },
+  });
   let fallback: WriterChannel | undefined;
   let current: { request: WriterRequest; answer: (answer: WriterAnswer) => void } | undefined;
 

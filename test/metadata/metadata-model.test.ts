@@ -179,7 +179,7 @@ test('random calls answer as plain maps would, whatever is on disk already', asy
           await pair.store.close();
         }
       }),
-      { numRuns: process.env.MIRAGE_TEST_LONG === undefined ? 120 : 3000 },
+      { numRuns: process.env.MIRAGE_TEST_LONG === undefined ? 120 : 1500 },
     );
   } finally {
     rmSync(folder, { recursive: true });

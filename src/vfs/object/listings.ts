@@ -1,6 +1,6 @@
 /** Listings of directories: asked of the store page by page, once for all who want them, into rows. */
 import type { ListPage } from '../../backends/contract.js';
-import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
+import type { EntryRecord, ListingWriter, NewEntryRecord } from '../../metadata/contract.js';
 import type { ByteString } from '../operations.js';
 import type { Slot } from './inode-table.js';
 import { nameOf, nameOfFileBesideDirectory } from './names.js';
@@ -149,7 +149,7 @@ export class Listings {
         const { cursor } = page;
         // The next one is on its way while this one is taken in.
         const next = cursor !== undefined && listing.goesOn(pages) ? ask(cursor) : undefined;
-        writer.page(this.#rows(page, directory, listing.startedAt));
+        writer.page(this.#rows(writer, page, directory, listing.startedAt));
         if (pages === 1 && cursor !== undefined) this.#large.set(directory, true);
         if (cursor === undefined) {
           if (pages === 1) this.#large.delete(directory);
@@ -182,14 +182,14 @@ export class Listings {
     }
   }
 
-  #rows(page: ListPage, directory: string, started: number): NewEntryRecord[] {
-    const { metadata, location, longNames } = this.#nodes;
+  #rows(writer: ListingWriter, page: ListPage, directory: string, started: number): NewEntryRecord[] {
+    const { longNames } = this.#nodes;
     const rows = new Map<ByteString, NewEntryRecord>();
     for (const info of page.entries) {
       if (info.key === directory) continue;
       const component = info.key.slice(info.key.lastIndexOf('/') + 1);
       const name = nameOf(component);
-      const previous = metadata.entry(location, directory, name);
+      const previous = writer.known(name);
       const record = recordOf(info, name, previous, started);
       longNames.remember(directory, name, component);
       const twin = rows.get(name) ?? (previous?.seenAt === started ? previous : undefined);
