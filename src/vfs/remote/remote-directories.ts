@@ -189,7 +189,7 @@ export class RemoteDirectories {
     if (answered === undefined || answered.generation !== this.#tree.generation) return false;
     const left = answered.until - this.#tree.now();
     if (left <= 0 || left * 1e6 > this.#tree.fullyValid) return false;
-    reply.attributesValid = left * 1e6;
+    reply.attributesValid = Math.floor(left * 1e6);
     reply.attributes = answered.attributes;
     return true;
   }

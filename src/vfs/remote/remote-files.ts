@@ -340,7 +340,15 @@ export class RemoteFiles {
       node.timesPending = false;
       node.modePending = false;
     }
-    if (said !== undefined) this.stored(node, said);
+    if (said === undefined) return;
+    const grown = said.size !== node.attributes.size && node.unsent === 0;
+    // Somebody else writes to the file, too: what is told now is of all that we have written.
+    if (grown) said = await this.#setTimes(node, timesOf(node));
+    this.stored(node, said);
+    if (said.size === node.attributes.size || node.unsent > 0) return;
+    setSize(node.attributes, said.size);
+    node.content?.replaced(this.#tree.version(node), said.size);
+    this.#tree.context.notifier.invalidateNode(this.#tree.table.id(node.slot), 0, 0);
   }
 
   /** A server may not let us: whoever may write a file need not own it. Then its own time stands. */

@@ -63,6 +63,7 @@ export class RemoteTree {
     this.#identity = parts.identity;
     this.location = parts.metadata.location(parts.identity);
     this.table = new InodeTable(rootOf(parts.context.index), inodeNumberOf(`${parts.identity}\0`), (slot) => {
+      this.generation++;
       this.#paths.delete(slot);
       this.#groups.leave(slot);
     });
