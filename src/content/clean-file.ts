@@ -181,7 +181,8 @@ export class CachedFile implements CleanFile {
     const jumped = cursor.window > 0;
     const sequential = follow(cursor, offset, end, this.#fetcher.frontier(cursor.next));
     // What was fetched ahead of where the only reader was is of no use where it is now.
-    if (jumped && !sequential && this.references === 1) this.#fetcher.dropUnwanted();
+    const useless = jumped && !sequential && !this.#fetcher.sequential;
+    if (useless && this.references === 1) this.#fetcher.dropUnwanted();
     return this.#ensure(offset, end, cursor, signal);
   }
 

@@ -63,6 +63,8 @@ export class Fetcher {
   readonly #claimed: RangeSet;
   /** Ranges in the order in which they came, of a file that gives up old ones for new. */
   readonly #arrivals: { start: number; end: number }[] | undefined;
+  /** The store sends the object from its start only: what is asked for comes in one request as large as it can be. */
+  #sequential = false;
   readonly #fetches = new Set<Fetch>();
   readonly #waiters = new Set<Waiter>();
   readonly #port: StorePort;
@@ -89,6 +91,10 @@ export class Fetcher {
     return this.#fetches.size > 0;
   }
 
+  get sequential(): boolean {
+    return this.#sequential;
+  }
+
   /** End of what is here or coming without a gap from `offset`. */
   frontier(offset: number): number {
     return this.#claimed.endFrom(offset);
@@ -96,6 +102,7 @@ export class Fetcher {
 
   /** Asks for what of [start, end) is neither here nor coming. Ahead of readers only as far as there is room under way. */
   request(start: number, end: number, ahead = false): void {
+    if (this.#sequential) return this.#requestOnward(start, end);
     const gaps = this.#claimed.gaps(start, end);
     for (let i = 0; i < gaps.length; i += 2) {
       for (let from = gaps[i]!; from < gaps[i + 1]!; from += PART) {
@@ -103,6 +110,14 @@ export class Fetcher {
         if (ahead && !this.#owner.mayAhead(to - from)) return;
         this.#fetch(from, to, ahead);
       }
+    }
+  }
+
+  /** What the store passes on its way is kept, so that nobody who goes back has it sent once more. */
+  #requestOnward(start: number, end: number): void {
+    const gaps = this.#claimed.gaps(0, this.#version.size);
+    for (let i = 0; i < gaps.length; i += 2) {
+      if (gaps[i]! < end && gaps[i + 1]! > start) this.#fetch(gaps[i]!, gaps[i + 1]!, false);
     }
   }
 
@@ -249,6 +264,12 @@ export class Fetcher {
     if (fetch.failure !== undefined) {
       fetch.abort.abort();
       return;
+    }
+    if (info.sequential === true && !this.#sequential) {
+      this.#sequential = true;
+      for (const other of this.#fetches) {
+        if (other !== fetch && !this.#isWanted(other)) this.#drop(other);
+      }
     }
     for (const waiter of this.#waiters) {
       if (waiter.forVersion && overlap(fetch, waiter)) waiter.resolve(info);
