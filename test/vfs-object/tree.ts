@@ -132,6 +132,14 @@ export class Tree {
     });
   }
 
+  /** Ends without bringing anything to the store, as far as a process can that lives on. */
+  async crash(): Promise<void> {
+    await this.volume.close();
+    await this.#content.close();
+    await this.#metadata.close();
+    await this.#journal.close();
+  }
+
   /** Ends the mount as an unmount does; `keep`: the state stays for a restart. */
   async close(keep = false): Promise<void> {
     try {
@@ -272,7 +280,7 @@ export class Tree {
     return Buffer.from(reply.value as Uint8Array).toString();
   }
   async setxattr(path: string, name: string, value: string): Promise<void> {
-    this.volume.setxattr(this.call, await this.node(path), name, Buffer.from(value), 0);
+    await this.volume.setxattr(this.call, await this.node(path), name, Buffer.from(value), 0);
   }
 
   // Content.

@@ -2,8 +2,8 @@
 import type { ListPage, ObjectInfo, StoredAttributes } from '../../../backends/contract.js';
 import { MirageError } from '../../../errors/mirage-error.js';
 import type { Fetched, FetchRequest, MountIndex, StorePort } from '../../../ports/store-port.js';
-import { futureOf, type IntentOf, isWithin, nonceOf } from './intent.js';
-import type { Queue } from './queue.js';
+import { futureOf, type IntentOf, isWithin, keysOf, nonceOf } from './intent.js';
+import type { Queue, Work } from './queue.js';
 import type { StagedBytes } from './staged-bytes.js';
 import type { Versions } from './versions.js';
 
@@ -108,13 +108,13 @@ export class PendingView {
 
   async #fetchPending(request: FetchRequest, nonce: string, signal?: AbortSignal): Promise<Fetched> {
     const { key, range, fd } = request;
-    for (const { intent } of this.#queue.at(key)) {
-      if (intent.kind === 'put' && intent.nonce === nonce && intent.key === key) {
+    for (const { intent } of this.#sources(key, this.#moves()).flatMap((source) => this.#queue.at(source))) {
+      if (intent.kind === 'put' && intent.nonce === nonce) {
         await this.#bytes.read(intent.file, range, fd, request.position);
         request.onProgress?.(Math.min(range.offset + range.length, intent.size));
         return futureOf(intent, 'file', intent.size, intent.attributes);
       }
-      if (intent.kind === 'copy' && intent.nonce === nonce && intent.key === key) {
+      if (intent.kind === 'copy' && intent.nonce === nonce) {
         const { match: _, ...rest } = request;
         const source = {
           ...rest,
@@ -134,9 +134,14 @@ export class PendingView {
     return this.#port.fetch(this.#mount, { ...request, match }, signal);
   }
 
-  #future(key: string): Future | undefined {
-    let future: Future | undefined;
-    for (const { intent } of this.#queue.at(key)) {
+  /** What the work that was accepted before `before` makes of a key: what comes along with a directory, and what was asked for since. */
+  #future(key: string, before = Number.POSITIVE_INFINITY): Future | undefined {
+    const move = this.#moveOf(key, before);
+    const source = move === undefined ? undefined : sourceOf(key, move);
+    let future = source === undefined ? undefined : this.#future(source, move?.sequence);
+    if (future?.info !== undefined) future = { info: { ...future.info, key } };
+    for (const { sequence, intent } of this.#queue.at(key)) {
+      if (sequence >= before || sequence < (move?.sequence ?? 0)) continue;
       switch (intent.kind) {
         case 'put':
           future = { info: futureOf(intent, 'file', intent.size, intent.attributes) };
@@ -170,14 +175,38 @@ export class PendingView {
     return future;
   }
 
+  /** The last move, before `before`, of a directory above a key: to it or away from it. */
+  #moveOf(key: string, before: number): Work | undefined {
+    return this.#queue.trees.findLast(({ sequence, intent }) => {
+      if (sequence >= before || intent.kind !== 'moveTree') return false;
+      return key.startsWith(`${intent.key}/`) || key.startsWith(`${intent.from}/`);
+    });
+  }
+
   /** What will be directly in a directory and may not be there yet. */
   #added(directory: string): ObjectInfo[] {
-    const infos = new Map<string, ObjectInfo>();
-    for (const { intent } of this.#queue.in(directory)) {
-      const info = this.#future(intent.key)?.info;
-      if (info !== undefined) infos.set(info.key, info);
+    const infos: ObjectInfo[] = [];
+    for (const name of this.#namesIn(directory, Number.POSITIVE_INFINITY)) {
+      const info = this.#future(directory === '' ? name : `${directory}/${name}`)?.info;
+      if (info !== undefined) infos.push(info);
     }
-    return [...infos.values()].filter(({ key }) => parentIs(key, directory));
+    return infos;
+  }
+
+  /** Names of which work says something, also where it was asked for under an earlier name of the directory. */
+  #namesIn(directory: string, before: number): Set<string> {
+    const names = new Set<string>();
+    for (const { sequence, intent } of this.#queue.in(directory)) {
+      if (sequence < before) for (const key of keysOf(intent)) names.add(key.slice(key.lastIndexOf('/') + 1));
+    }
+    const move = this.#queue.trees.findLast(
+      ({ sequence, intent }) =>
+        sequence < before && intent.kind === 'moveTree' && isWithin(directory, intent.key),
+    );
+    const source = move === undefined ? undefined : sourceOf(directory, move);
+    if (move === undefined || source === undefined) return names;
+    for (const name of this.#namesIn(source, move.sequence)) names.add(name);
+    return names;
   }
 
   #holdsSomething(directory: string): boolean {
@@ -217,8 +246,11 @@ export class PendingView {
   }
 }
 
-const parentIs = (key: string, directory: string): boolean =>
-  directory === '' ? !key.includes('/') : key.lastIndexOf('/') === directory.length;
+/** Where something below the target of a move comes from. */
+function sourceOf(key: string, { intent }: Work): string | undefined {
+  if (intent.kind !== 'moveTree' || !isWithin(key, intent.key)) return undefined;
+  return intent.from + key.slice(intent.key.length);
+}
 
 const implicitDirectory = (key: string): ObjectInfo => ({
   key,

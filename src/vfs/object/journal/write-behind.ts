@@ -455,8 +455,13 @@ export class WriteBehind implements StorePort {
   /** Begins nothing more. What is left stays in the journal. */
   async close(): Promise<void> {
     const { timers } = this.#parts;
-    const late = new Promise<void>((resolve) => timers.after(CLOSING, resolve));
+    let give: () => void = () => undefined;
+    const late = new Promise<void>((resolve) => {
+      give = resolve;
+    });
+    const timer = timers.after(CLOSING, () => give());
     await Promise.race([this.#queue.stop(), late]);
+    timer.cancel();
     this.#bytes.close();
   }
 
