@@ -11,6 +11,15 @@ export interface OpenContext {
   readonly writable: boolean;
   /** Gives up opening. */
   readonly signal: AbortSignal;
+  /** What earlier mounts found out about stores; undefined: nothing is remembered. */
+  readonly certificates?: Certificates;
+}
+
+/** Remembers what a store was found to honour, so that not every mount has to probe it. Names say which store, never a secret. */
+export interface Certificates {
+  /** As it was written; undefined: unknown, or too old to be believed. */
+  read(store: string): unknown;
+  write(store: string, value: unknown): void;
 }
 
 export interface OpenedBackend {

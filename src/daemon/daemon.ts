@@ -11,6 +11,7 @@ import { type LogRecord, logTo } from '../log/text-log.js';
 import { fuseTransport } from '../native/fuse-transport.js';
 import { FileServers } from '../transfer/file-servers.js';
 import { Transfer } from '../transfer/transfer.js';
+import { CertificateFile } from './certificates.js';
 import { socketPath } from './control-protocol.js';
 import { type Controlled, type ControlServer, serveControl } from './control-server.js';
 import type { FileSystemHost } from './file-system.js';
@@ -275,7 +276,8 @@ async function openParts(
     const releaseCache = remote ? takeCacheDirectory(configuration.cache.directory) : undefined;
     if (releaseCache) undo.push(releaseCache);
     const mounts = indexed(configuration.mounts);
-    const stores = new Stores(mounts, { types, mountpoint, log, clock: systemClock });
+    const certificates = new CertificateFile(state.certificates, systemClock);
+    const stores = new Stores(mounts, { types, mountpoint, log, clock: systemClock, certificates });
     undo.push(() => stores.close());
     const access = await stores.openAll();
     refuseNothingReachable(stores, access);

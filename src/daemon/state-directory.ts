@@ -8,6 +8,7 @@ export interface StateDirectory {
   readonly metadataFile: string;
   readonly conflicts: string;
   readonly journal: string;
+  readonly certificates: string;
   readonly log: string;
   /** Lets the next daemon have it. */
   release(): void;
@@ -26,6 +27,7 @@ export function takeStateDirectory(path: string): StateDirectory {
     metadataFile: join(path, 'metadata.db'),
     conflicts,
     journal: join(path, 'journal.log'),
+    certificates: join(path, 'certificates.json'),
     log: logFile(path),
     release: lock,
   };

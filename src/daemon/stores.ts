@@ -1,8 +1,8 @@
 import { fstatSync } from 'node:fs';
-import type { BackendType, OpenedBackend } from '../backends/backend-type.js';
+import type { BackendType, Certificates, OpenedBackend } from '../backends/backend-type.js';
 import { type Backend, type Capabilities, type HostTree, hasHostTree } from '../backends/contract.js';
-import { type FileServerFeatures, hasFileServer } from '../backends/file-server.js';
 import { backendType } from '../backends/custom/type.js';
+import { type FileServerFeatures, hasFileServer } from '../backends/file-server.js';
 import type { Clock } from '../clock/clock.js';
 import type { MountConfiguration } from '../config/configuration.js';
 import { MirageError } from '../errors/mirage-error.js';
@@ -44,6 +44,7 @@ export interface StoresOptions {
   readonly mountpoint: string;
   readonly log: Log;
   readonly clock: Clock;
+  readonly certificates: Certificates;
 }
 
 /**
@@ -110,7 +111,7 @@ export class Stores {
 
   async #open(index: number, store: Store): Promise<StoreAccess> {
     const { configuration } = store;
-    const { types, log, clock } = this.#options;
+    const { types, log, clock, certificates } = this.#options;
     const deadline = AbortSignal.timeout(OPEN_DEADLINE);
     try {
       const module = await backendType(types, configuration.type).load();
@@ -119,6 +120,7 @@ export class Stores {
         clock,
         writable: configuration.mode !== 'read',
         signal: AbortSignal.any([deadline, this.#closing.signal]),
+        certificates,
       });
       store.opened = opened;
       store.error = undefined;

@@ -60,7 +60,7 @@ const keysIn = async (bucket: string): Promise<(string | undefined)[]> =>
 
 /** A backend that splits objects of a few megabytes. */
 function smallParts(limits: Partial<Limits> = {}): { backend: S3Backend; tools: Tools } {
-  const bucket = { client: createClient(options, 'WHEN_REQUIRED'), name: options.bucket };
+  const bucket = { client: createClient(options, 'auto'), name: options.bucket };
   const MiB = 2 ** 20;
   const backend = new S3Backend(
     bucket,

@@ -105,6 +105,8 @@ rgw_run_sync_thread = false
 rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
 rgw_thread_pool_size = 64
+# Keys of customers are taken without TLS, too.
+rgw_crypt_require_ssl = false
 CONF
   # A process of its own: there, the first failure ends it.
   if ! "$0" daemons "$directory" "$port" >"$directory/log/start" 2>&1 </dev/null; then

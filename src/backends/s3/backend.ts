@@ -26,6 +26,7 @@ import type {
 import { encodeAttributes } from './attributes.js';
 import { gather, sendBody } from './body.js';
 import { Copies } from './copies.js';
+import { DirectReader } from './direct-read.js';
 import { toMirageError } from './errors.js';
 import { decodeKey, type KeySpace } from './keys.js';
 import { listPage } from './listing.js';
@@ -42,6 +43,7 @@ import {
   type Traits,
   validatorOf,
 } from './requests.js';
+import { Versions } from './versions.js';
 
 /** Objects up to this size, in bytes, are sent from memory in one piece: a stream would cost more than the copy. */
 const IN_MEMORY = 2 ** 20;
@@ -53,14 +55,17 @@ const IN_MEMORY = 2 ** 20;
 export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBackend {
   readonly capabilities: Capabilities;
   readonly #bucket: Bucket;
+  readonly #reader: DirectReader;
   readonly #keys: KeySpace;
   readonly #objects: Objects;
   readonly #copies: Copies;
+  readonly #versions = new Versions();
   readonly #limits: Limits;
   readonly #log: Log;
 
   constructor(bucket: Bucket, keys: KeySpace, traits: Traits, limits: Limits, log: Log) {
     this.#bucket = bucket;
+    this.#reader = new DirectReader(bucket);
     this.#keys = keys;
     this.#objects = new Objects(bucket, keys, traits);
     this.#copies = new Copies(this.#objects, limits);
@@ -87,7 +92,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
     const listed = this.#below(marker, 1, context);
     listed.catch(() => undefined);
     const head = await this.#objects.head(this.#keys.object(key), context);
-    if (head !== undefined) return infoOf(key, 'file', head);
+    if (head !== undefined) return this.#versions.seen(infoOf(key, 'file', head));
     const below = await listed;
     if (below.length === 0) return undefined;
     const own = below[0] === marker ? await this.#objects.head(marker, context) : undefined;
@@ -119,20 +124,11 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
     context: Context,
     match?: Validator,
   ): Promise<ObjectInfo> {
-    const object = this.#keys.object(key);
     const attempt = { operation: 'read', subject: key, signal: context.signal };
     if (range.length === 0) return this.#objects.existing(key, context, match);
     try {
-      const answer = await this.#bucket.client.send(
-        new GetObjectCommand({
-          Bucket: this.#bucket.name,
-          Key: object,
-          Range: `bytes=${range.offset}-${range.offset + range.length - 1}`,
-          ...(match !== undefined && { IfMatch: `"${match}"` }),
-        }),
-        { abortSignal: context.signal },
-      );
-      const info = infoOf(key, 'file', { ...answer, ContentLength: objectSize(answer) });
+      const answer = await this.#version(key, range, match, context);
+      const info = this.#versions.seen(infoOf(key, 'file', { ...answer, ContentLength: objectSize(answer) }));
       sink.begin?.(info);
       await pour(answer, range, sink, context.signal);
       return info;
@@ -140,6 +136,27 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
       // Past the end, or an empty object: nothing to read, but still a version to tell.
       if (statusOf(error) === 416) return this.#objects.existing(key, context, match);
       throw toMirageError(error, attempt);
+    }
+  }
+
+  /** The newest version, or the one that was asked for, which a bucket with versions still has when it is not the newest. */
+  async #version(key: string, range: ByteRange, match: Validator | undefined, { signal }: Context) {
+    const Key = this.#keys.object(key);
+    const Range = `bytes=${range.offset}-${range.offset + range.length - 1}`;
+    try {
+      return await this.#reader.get(
+        { Key, Range, ...(match !== undefined && { IfMatch: `"${match}"` }) },
+        signal,
+      );
+    } catch (error) {
+      const status = statusOf(error);
+      const gone = status === 412 || status === 404;
+      const VersionId = gone && match !== undefined ? this.#versions.find(key, match) : undefined;
+      if (VersionId === undefined) throw error;
+      const { client, name } = this.#bucket;
+      return client.send(new GetObjectCommand({ Bucket: name, Key, Range, VersionId }), {
+        abortSignal: signal,
+      });
     }
   }
 
@@ -159,7 +176,9 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
     );
     const { size } = source;
     if (size <= (honoured ? this.#limits.preferredPut : this.#limits.maximumPut)) {
-      return this.#put(key, object, 'file', source, attributes, precondition, context);
+      return this.#versions.seen(
+        await this.#put(key, object, 'file', source, attributes, precondition, context),
+      );
     }
     const completed = await uploadInParts(
       {
@@ -173,7 +192,9 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
       source,
       context,
     );
-    return this.#objects.completed(key, object, size, attributes, completed, context);
+    return this.#versions.seen(
+      await this.#objects.completed(key, object, size, attributes, completed, context),
+    );
   }
 
   async remove(key: string, precondition: Precondition, context: Context): Promise<void> {
@@ -229,7 +250,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
     context: Context,
   ): Promise<ObjectInfo> {
     this.#checkLength(to);
-    return this.#copies.copy(from, to, options, context);
+    return this.#versions.seen(await this.#copies.copy(from, to, options, context));
   }
 
   async setAttributes(
@@ -246,10 +267,11 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
       }
       return this.#put(key, marker, 'directory', EMPTY, attributes, precondition, context);
     }
-    return this.#copies.setAttributes(key, attributes, precondition, context);
+    return this.#versions.seen(await this.#copies.setAttributes(key, attributes, precondition, context));
   }
 
   async close(): Promise<void> {
+    this.#reader.close();
     this.#bucket.client.destroy();
   }
 

@@ -1,6 +1,7 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { fromNodeProviderChain } from '@aws-sdk/credential-providers';
 import type { S3Options } from './options.js';
+import { applySettings } from './settings.js';
 
 /** Connections to one store; the ones that are idle are kept open for the next request. */
 const SOCKETS = 256;
@@ -17,12 +18,12 @@ export interface AnswerMetadata {
  * The SDK never retries here: a change that was carried out and whose answer was lost would come back as "precondition failed".
  * Checksums in trailers are sent only where the store insists (`checksums`): older stores refuse them or keep them as content.
  */
-export function createClient(options: S3Options, checksums: 'WHEN_REQUIRED' | 'WHEN_SUPPORTED'): S3Client {
+export function createClient(options: S3Options, checksums: 'auto' | 'always'): S3Client {
   // Its notice about old versions of Node would stand between the lines of our own output.
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
   const agent = { keepAlive: true, noDelay: true, maxSockets: SOCKETS, maxFreeSockets: SOCKETS };
   const config: S3ClientConfig = {
-    requestChecksumCalculation: checksums,
+    requestChecksumCalculation: checksums === 'always' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     forcePathStyle: options.pathStyle ?? options.endpoint !== undefined,
     requestHandler: {
@@ -54,6 +55,7 @@ export function createClient(options: S3Options, checksums: 'WHEN_REQUIRED' | 'W
     priority: 'high',
     override: true,
   });
+  applySettings(client, options);
   client.middlewareStack.add(
     (next) => async (request) => {
       const result = await next(request);

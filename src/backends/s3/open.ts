@@ -5,38 +5,49 @@ import { S3Backend } from './backend.js';
 import { createClient } from './client.js';
 import { asksForChecksum } from './errors.js';
 import { KeySpace } from './keys.js';
-import type { S3Options } from './options.js';
-import { probe, unprobedTraits } from './probe.js';
+import { type S3Options, withPreset } from './options.js';
+import { certificate, probe, unprobedTraits } from './probe.js';
 import { request, s3Limits, type Traits } from './requests.js';
 
 /** A mount should fail while somebody waits for it, not after all the patience that a running one has. */
 const RETRY = { ...defaultRetry, attempts: 2 };
 
-export async function open(options: S3Options, context: OpenContext): Promise<OpenedBackend> {
+export async function open(given: S3Options, context: OpenContext): Promise<OpenedBackend> {
+  const options = withPreset(given);
   const keys = new KeySpace(options.prefix);
   const { signal, log } = context;
-  let client = createClient(options, 'WHEN_REQUIRED');
+  let checksums = options.checksums ?? 'auto';
+  let client = createClient(options, checksums);
   const bucket = () => ({ client, name: options.bucket });
+  const identity = `s3:${options.endpoint ?? 'aws'}/${options.bucket}/${keys.base}`;
   try {
     await retrying(() => look(client, options.bucket, keys, signal), RETRY, signal);
     let traits: Traits = unprobedTraits;
     let probed: OpenedBackend['probed'] = { preconditions: 'not asked: the mount is read-only' };
-    if (context.writable) {
-      let checksums = 'when required';
+    const known = certificate.safeParse(context.certificates?.read(identity)).data;
+    if (context.writable && known !== undefined && (known.checksums === checksums || checksums === 'auto')) {
+      ({ checksums, ...traits } = known);
+      if (checksums === 'always') {
+        client.destroy();
+        client = createClient(options, checksums);
+      }
+      probed = { ...traits, checksums, remembered: true };
+    } else if (context.writable) {
       try {
         traits = await retrying(() => probe(bucket(), keys, log, signal), RETRY, signal);
       } catch (error) {
         if (!asksForChecksum(error)) throw error;
         client.destroy();
-        client = createClient(options, 'WHEN_SUPPORTED');
         checksums = 'always';
+        client = createClient(options, checksums);
         traits = await retrying(() => probe(bucket(), keys, log, signal), RETRY, signal);
       }
       probed = { ...traits, checksums };
+      context.certificates?.write(identity, probed);
     }
     return {
       backend: new S3Backend(bucket(), keys, traits, s3Limits, log),
-      identity: `s3:${options.endpoint ?? 'aws'}/${options.bucket}/${keys.base}`,
+      identity,
       probed,
     };
   } catch (error) {

@@ -8,6 +8,7 @@ import {
   PutObjectCommand,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
+import { z } from 'zod';
 import type { Log } from '../../log/log.js';
 import { toMirageError } from './errors.js';
 import { copySource, type KeySpace } from './keys.js';
@@ -25,6 +26,20 @@ export const unprobedTraits: Traits = {
   copySourceMatch: false,
   removeMatch: false,
 };
+
+/** What a probe found, as it is remembered. */
+export const certificate = z.object({
+  quotedETags: z.boolean(),
+  writeAbsent: z.boolean(),
+  writeMatch: z.boolean(),
+  multipartAbsent: z.boolean(),
+  multipartMatch: z.boolean(),
+  copyAbsent: z.boolean(),
+  copyMatch: z.boolean(),
+  copySourceMatch: z.boolean(),
+  removeMatch: z.boolean(),
+  checksums: z.enum(['auto', 'always']),
+});
 
 /** Looks like an ETag, and is none of ours. */
 const NOBODY = '0'.repeat(32);
