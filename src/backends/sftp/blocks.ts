@@ -3,15 +3,18 @@ import { abortReason } from './call.js';
 
 /** Bytes of all transfers of a mount that may be under way: enough for a gigabit line with 60 ms round trip. */
 const IN_FLIGHT = 8 * 2 ** 20;
-/** Buffers kept for the next writes. */
+/** Buffers kept for the next blocks, and their size: no request carries more. */
 const SPARE = 32;
+const BUFFER_BYTES = 256 * 1024;
+/** What is smaller is cheaper made than kept. */
+const SMALL_BYTES = 32 * 1024;
 
 interface Waiter {
   readonly bytes: number;
   give(): void;
 }
 
-/** Bounds what transfers hold in memory, first come first served, and lends the buffers of writes. */
+/** Bounds what transfers hold in memory, first come first served, and lends their buffers. */
 export class Blocks {
   #free = IN_FLIGHT;
   readonly #waiting: Waiter[] = [];
@@ -51,13 +54,17 @@ export class Blocks {
     }
   }
 
+  /** `size` bytes of a buffer that may be given back, once nobody uses it. */
   borrow(size: number): Buffer {
-    const spare = this.#spare.pop();
-    return spare !== undefined && spare.length >= size ? spare : Buffer.allocUnsafeSlow(size);
+    if (size <= SMALL_BYTES) return Buffer.allocUnsafe(size);
+    const spare = size <= BUFFER_BYTES ? this.#spare.pop() : undefined;
+    const whole = spare ?? Buffer.allocUnsafeSlow(Math.max(size, BUFFER_BYTES));
+    return whole.subarray(0, size);
   }
 
-  giveBack(buffer: Buffer): void {
-    if (this.#spare.length < SPARE) this.#spare.push(buffer);
+  giveBack(bytes: Buffer): void {
+    if (bytes.buffer.byteLength !== BUFFER_BYTES || this.#spare.length >= SPARE) return;
+    this.#spare.push(Buffer.from(bytes.buffer));
   }
 }
 

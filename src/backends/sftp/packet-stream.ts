@@ -9,11 +9,13 @@ const MAXIMUM_BYTES = 4 * 2 ** 20;
 export interface PacketReceiver {
   /** A whole packet that is no DATA; valid during the call. `id` is the version in the first packet. */
   onReply(id: number, reply: ReplyPacket): void;
-  /** A DATA packet: its bytes as they came, not joined; the receiver keeps them as long as it likes. */
-  onData(id: number, pieces: Buffer[]): void;
+  /** Where the bytes of a DATA packet go, as far as they fit; undefined: nowhere. */
+  spaceFor(id: number): Buffer | undefined;
+  /** A DATA packet has come: so many bytes are in the space that was given. */
+  onData(id: number, length: number): void;
 }
 
-/** Cuts the stream of a server into packets. The bytes of files are not copied. */
+/** Cuts the stream of a server into packets. The bytes of files are copied once, to where the receiver wants them. */
 export class PacketStream {
   readonly #receiver: PacketReceiver;
   /** A header that came in parts. */
@@ -22,6 +24,9 @@ export class PacketStream {
   /** What follows the header, while a part of it is missing. */
   #missing = 0;
   #isData = false;
+  /** Bytes behind the header. */
+  #length = 0;
+  #space: Buffer | undefined;
   #type = 0;
   #id = 0;
   #pieces: Buffer[] = [];
@@ -36,7 +41,8 @@ export class PacketStream {
     while (at < chunk.length) {
       if (this.#missing > 0) {
         const length = Math.min(this.#missing, chunk.length - at);
-        this.#pieces.push(chunk.subarray(at, at + length));
+        if (this.#isData) this.#space?.set(chunk.subarray(at, at + length), this.#length - this.#missing);
+        else this.#collect(chunk.subarray(at, at + length));
         at += length;
         this.#missing -= length;
         if (this.#missing === 0) this.#deliver();
@@ -67,17 +73,31 @@ export class PacketStream {
     if (this.#isData && (this.#missing < 0 || bytes.readUInt32BE(at + HEADER_BYTES) !== this.#missing)) {
       throw noPacket(bytes.subarray(at, at + HEADER_BYTES));
     }
+    this.#length = this.#missing;
+    if (this.#isData) {
+      this.#space = this.#receiver.spaceFor(this.#id);
+      if (this.#space !== undefined && this.#space.length < this.#length) {
+        throw new MirageError('the server sent more than it was asked for', { errno: 'EIO' });
+      }
+    }
     if (this.#missing === 0) this.#deliver();
     return header;
   }
 
+  /** The chunk is gone after the call: what is a part of a packet is copied. */
+  #collect(part: Buffer): void {
+    const isWhole = part.length === this.#length;
+    this.#pieces.push(isWhole ? part : Buffer.from(part));
+  }
+
   #deliver(): void {
-    const pieces = this.#pieces;
-    this.#pieces = [];
     if (this.#isData) {
-      this.#receiver.onData(this.#id, pieces);
+      this.#space = undefined;
+      this.#receiver.onData(this.#id, this.#length);
       return;
     }
+    const pieces = this.#pieces;
+    this.#pieces = [];
     const fields = pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
     this.#receiver.onReply(this.#id, new ReplyPacket(this.#type, fields));
   }

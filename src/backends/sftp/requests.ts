@@ -83,9 +83,10 @@ export class Requests {
     });
   }
 
-  read(handle: string, offset: number, length: number): Promise<Buffer[]> {
-    const packet = new RequestPacket(PacketType.read).text(handle).u64(offset).u32(length);
-    return this.session.read(packet, this.call, 'read');
+  /** Resolves with the number of bytes that are in `into`, 0 at the end of the file; after a failure bytes may still arrive there. */
+  read(handle: string, offset: number, into: Buffer): Promise<number> {
+    const packet = new RequestPacket(PacketType.read).text(handle).u64(offset).u32(into.length);
+    return this.session.read(packet, into, this.call, 'read');
   }
 
   /** `bytes` must stay as they are until this settles; after an abort, for ever. */

@@ -46,8 +46,10 @@ const SLOW_FACTOR = 20;
 
 interface Pending extends Waiting {
   readonly options: RequestOptions;
+  /** Where the bytes of a READ go. */
+  readonly into: Buffer | undefined;
   /** Undefined once its caller has given up. */
-  settle: ((reply: ReplyPacket | Buffer[]) => void) | undefined;
+  settle: ((reply: ReplyPacket | number) => void) | undefined;
   reject(error: MirageError): void;
 }
 
@@ -90,7 +92,7 @@ export class Session implements PacketReceiver {
     });
     this.#greeting.catch(() => undefined);
     const packets = new PacketStream(this);
-    channel.output.on('data', (chunk: Buffer) => {
+    channel.listen((chunk) => {
       this.#lastHeard = this.#clock.monotonic();
       try {
         packets.push(chunk);
@@ -101,7 +103,6 @@ export class Session implements PacketReceiver {
       }
     });
     channel.input.on('error', () => undefined);
-    channel.output.on('error', () => undefined);
     void channel.ended.then((why) => this.end(why));
   }
 
@@ -153,7 +154,7 @@ export class Session implements PacketReceiver {
     read: (reply: ReplyPacket) => T,
   ): Promise<T> {
     return this.#send(packet, undefined, call, options, (answer) => {
-      if (Array.isArray(answer)) throw unexpected(options.what);
+      if (typeof answer === 'number') throw unexpected(options.what);
       if (answer.type === PacketType.status) throw statusError(answer, options.what);
       if (answer.type !== wanted) throw unexpected(options.what);
       return read(answer);
@@ -168,7 +169,7 @@ export class Session implements PacketReceiver {
     read: (reply: ReplyPacket) => readonly T[],
   ): Promise<readonly T[]> {
     return this.#send(packet, undefined, call, { what }, (answer) => {
-      if (Array.isArray(answer)) throw unexpected(what);
+      if (typeof answer === 'number') throw unexpected(what);
       if (answer.type === PacketType.name) return read(answer);
       if (answer.type !== PacketType.status) throw unexpected(what);
       const code = answer.u32();
@@ -180,20 +181,30 @@ export class Session implements PacketReceiver {
   /** For requests that are answered with a STATUS. `body`: bytes that end the packet; they must not change until this settles. */
   change(packet: RequestPacket, call: Call, options: RequestOptions, body?: Buffer): Promise<void> {
     return this.#send(packet, body, call, { change: true, ...options }, (answer) => {
-      if (Array.isArray(answer) || answer.type !== PacketType.status) throw unexpected(options.what);
+      if (typeof answer === 'number' || answer.type !== PacketType.status) throw unexpected(options.what);
       checkStatus(answer, options.what);
     });
   }
 
-  /** READ: the bytes in pieces as they came; none at the end of the file. */
-  read(packet: RequestPacket, call: Call, what: string): Promise<Buffer[]> {
-    return this.#send(packet, undefined, call, { what }, (answer) => {
-      if (Array.isArray(answer)) return answer;
-      if (answer.type !== PacketType.status) throw unexpected(what);
-      const code = answer.u32();
-      if (code === Status.endOfFile) return [];
-      throw statusError(answer, what, code);
-    });
+  /**
+   * READ: resolves with the number of bytes that are in `into`; 0 at the end of the file. After a failure, an abort too, bytes may still arrive
+   * there: it must not be used for anything else.
+   */
+  read(packet: RequestPacket, into: Buffer, call: Call, what: string): Promise<number> {
+    return this.#send(
+      packet,
+      undefined,
+      call,
+      { what },
+      (answer) => {
+        if (typeof answer === 'number') return answer;
+        if (answer.type !== PacketType.status) throw unexpected(what);
+        const code = answer.u32();
+        if (code === Status.endOfFile) return 0;
+        throw statusError(answer, what, code);
+      },
+      into,
+    );
   }
 
   onReply(id: number, reply: ReplyPacket): void {
@@ -210,8 +221,13 @@ export class Session implements PacketReceiver {
     else if (reply.type !== PacketType.status) pending.options.onLate?.(reply);
   }
 
-  onData(id: number, pieces: Buffer[]): void {
-    this.#taken(id)?.settle?.(pieces);
+  spaceFor(id: number): Buffer | undefined {
+    const pending = this.#pending.get(id);
+    return pending?.settle === undefined ? undefined : pending.into;
+  }
+
+  onData(id: number, length: number): void {
+    this.#taken(id)?.settle?.(length);
   }
 
   /** Ends the session: what waits fails because of `why`. */
@@ -242,7 +258,8 @@ export class Session implements PacketReceiver {
     body: Buffer | undefined,
     call: Call,
     options: RequestOptions,
-    read: (answer: ReplyPacket | Buffer[]) => T,
+    read: (answer: ReplyPacket | number) => T,
+    into?: Buffer,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.#lost !== undefined) {
@@ -260,6 +277,7 @@ export class Session implements PacketReceiver {
       this.#nextId = (this.#nextId + 1) >>> 0;
       const pending: Pending = {
         options,
+        into,
         settle: (answer) => {
           call.delete(pending);
           try {

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { MirageError } from '../../errors/mirage-error.js';
 import { abortReason } from './call.js';
@@ -15,6 +16,7 @@ import {
 } from './destination.js';
 import { checkHostKey, type HostKey, type HostKeyPolicy, knownName } from './host-keys.js';
 import type { SftpOptions } from './options.js';
+import { socketPair } from './socket-pair.js';
 import { askHostKey, dial, lostConnection, noSubsystem, wrongCredentials } from './ssh2-transport.js';
 
 const PROGRAM = 'ssh';
@@ -31,12 +33,15 @@ export async function connectWithSsh(options: SftpOptions, signal: AbortSignal):
   // ssh has no policy by fingerprint: the key that has it is looked up first, and is then the only one known.
   const pinned = policy.accept.startsWith('SHA256:') ? await presentedKey(options, signal) : undefined;
   if (pinned !== undefined) checkHostKey(policy, destination.host, destination.port, pinned);
-  const child = start([
+  const { ours, theirs, listen } = await socketPair();
+  const args = [
     ...connectionArguments(options, destination, policy, pinned),
     ...jumpArguments(options),
     ...(options.user === undefined ? [] : ['-l', options.user]),
     ...['-s', '--', destination.host, 'sftp'],
-  ]);
+  ];
+  const child = start(args, theirs);
+  theirs.destroy();
   let said = '';
   // A program that is not there says so at once.
   const started = once(child, 'spawn');
@@ -52,20 +57,25 @@ export async function connectWithSsh(options: SftpOptions, signal: AbortSignal):
     });
   });
   await started.catch((error: NodeJS.ErrnoException) => {
+    ours.destroy();
     throw noProgram(error);
   });
   return {
-    input: child.stdin!,
-    output: child.stdout!,
-    ended,
-    destroy: () => void child.kill(),
+    input: ours,
+    listen,
+    ended: ended.finally(() => ours.destroy()),
+    destroy() {
+      ours.destroy();
+      child.kill();
+    },
   };
 }
 
-function start(args: readonly string[]): ChildProcess {
+/** `stream`: its standard input and output; pipes without. */
+function start(args: readonly string[], stream?: Socket): ChildProcess {
   // A group and session of its own: Ctrl-C in the terminal of a mount must not take the connection away before the rest is written.
   return spawn(PROGRAM, args, {
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: stream === undefined ? ['pipe', 'pipe', 'pipe'] : [stream, stream, 'pipe'],
     detached: true,
     env: { ...process.env, LC_ALL: 'C', SSH_ASKPASS_REQUIRE: 'never' },
   });

@@ -57,7 +57,7 @@ export async function connectWithSsh2(options: SftpOptions, signal: AbortSignal)
     // Its window is shared with the other output.
     channel.stderr.resume();
     channel.once('close', () => client.end());
-    return { input: channel, output: channel, ended, destroy };
+    return { input: channel, listen: (onBytes) => void channel.on('data', onBytes), ended, destroy };
   } catch (error) {
     destroy();
     throw error;

@@ -1,4 +1,4 @@
-import { read, readSync, writev, writevSync } from 'node:fs';
+import { read, readSync, write, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { ByteRange, ByteSink, ByteSource } from '../contract.js';
 import type { HandleRange } from '../file-server.js';
@@ -9,6 +9,7 @@ import type { Requests } from './requests.js';
 const AT_ONCE = 128 * 1024;
 
 const readLater = promisify(read);
+const writeLater = promisify(write);
 
 /** Bytes of a file of the server into a descriptor; resolves with their number, fewer at the end of the file. */
 export async function readIntoFile(
@@ -25,17 +26,19 @@ export async function readIntoFile(
     blocks,
     ask.call.signal,
     async (offset, length) => {
+      const buffer = blocks.borrow(length);
       for (let at = offset; at < offset + length; ) {
-        const pieces = await ask.read(handle, at, offset + length - at);
-        const got = sizeOf(pieces);
+        const got = await ask.read(handle, at, buffer.subarray(0, offset + length - at));
         if (got === 0) {
           end = Math.min(end, at);
-          return;
+          break;
         }
         ask.call.throwIfAborted();
-        await writePieces(range.fd, pieces, at + shift, got);
+        await spill(range.fd, buffer.subarray(0, got), at + shift);
         at += got;
       }
+      // Not after a failure: more bytes may arrive.
+      blocks.giveBack(buffer);
     },
     () => end < range.offset + range.length,
   );
@@ -54,8 +57,7 @@ export async function writeFromFile(
   const shift = range.position - range.offset;
   let left = range.length;
   const writing = forEachBlock(range, writeBytes, blocks, ask.call.signal, async (offset, length) => {
-    const buffer = blocks.borrow(Math.min(writeBytes, Math.max(length, AT_ONCE)));
-    const bytes = buffer.subarray(0, length);
+    const bytes = blocks.borrow(length);
     await fill(range.fd, bytes, offset + shift);
     ask.call.throwIfAborted();
     const written = ask.write(handle, offset, bytes);
@@ -63,7 +65,7 @@ export async function writeFromFile(
     if (left === 0) onAsked();
     await written;
     // After a failure the bytes may still be on their way.
-    blocks.giveBack(buffer);
+    blocks.giveBack(bytes);
   });
   try {
     await writing;
@@ -89,25 +91,25 @@ export async function readIntoSink(
     blocks,
     ask.call.signal,
     (from, wanted) => {
-      const first = ask.read(handle, from, wanted);
+      // The sink keeps what it is given.
+      let bytes = Buffer.allocUnsafeSlow(wanted);
+      const first = ask.read(handle, from, bytes);
       first.catch(() => undefined);
       const previous = before;
       const block = (async () => {
         await previous;
-        let pieces = await first;
+        let got = await first;
         for (let at = from; !isOver; ) {
-          const got = sizeOf(pieces);
           if (got === 0) {
             isOver = true;
             return;
           }
-          for (const piece of pieces) {
-            ask.call.throwIfAborted();
-            await sink.write(piece);
-          }
+          ask.call.throwIfAborted();
+          await sink.write(bytes.subarray(0, got));
           at += got;
           if (at >= from + wanted) return;
-          pieces = await ask.read(handle, at, from + wanted - at);
+          bytes = Buffer.allocUnsafeSlow(from + wanted - at);
+          got = await ask.read(handle, at, bytes);
         }
       })();
       before = block;
@@ -160,39 +162,17 @@ export async function writeFromSource(
   if (failure !== undefined) throw failure;
 }
 
-const sizeOf = (pieces: readonly Buffer[]): number => {
-  let bytes = 0;
-  for (const piece of pieces) bytes += piece.length;
-  return bytes;
-};
-
-async function writePieces(fd: number, pieces: Buffer[], position: number, total: number): Promise<void> {
+async function spill(fd: number, bytes: Buffer, position: number): Promise<void> {
   try {
-    let rest = pieces;
-    for (let written = 0; written < total; ) {
-      const count =
-        total <= AT_ONCE
-          ? writevSync(fd, rest, position + written)
-          : await writevLater(fd, rest, position + written);
-      written += count;
-      if (written < total) rest = without(rest, count);
+    for (let at = 0; at < bytes.length; ) {
+      at +=
+        bytes.length <= AT_ONCE
+          ? writeSync(fd, bytes, at, bytes.length - at, position + at)
+          : (await writeLater(fd, bytes, at, bytes.length - at, position + at)).bytesWritten;
     }
   } catch (cause) {
     throw localFailure(cause);
   }
-}
-
-function without(pieces: readonly Buffer[], bytes: number): Buffer[] {
-  let gone = bytes;
-  const rest: Buffer[] = [];
-  for (const piece of pieces) {
-    if (gone >= piece.length) gone -= piece.length;
-    else {
-      rest.push(piece.subarray(gone));
-      gone = 0;
-    }
-  }
-  return rest;
 }
 
 async function fill(fd: number, bytes: Buffer, position: number): Promise<void> {
@@ -208,10 +188,4 @@ async function fill(fd: number, bytes: Buffer, position: number): Promise<void> 
   } catch (cause) {
     throw localFailure(cause);
   }
-}
-
-function writevLater(fd: number, pieces: Buffer[], position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    writev(fd, pieces, position, (error, written) => (error === null ? resolve(written) : reject(error)));
-  });
 }
