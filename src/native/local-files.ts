@@ -124,6 +124,11 @@ export interface LocalFiles {
   onReadable(fd: number, callback: () => void): Readable;
   /** umask(2) of this thread alone (unshare(CLONE_FS)); of the process where the kernel refuses that. Returns the old mask. */
   threadUmask(mask: number): number;
+  /**
+   * The slice of this thread, nanoseconds (Linux 6.12; 100,000 to 100,000,000, 0 for the kernel's own): the shorter, the sooner it runs when it wakes, before threads with longer
+   * ones; its share stays. Needs no privilege; older kernels answer 0 and change nothing.
+   */
+  threadSlice(nanoseconds: number): number;
   /** setfsuid(2), setfsgid(2): as whom this thread creates files and is checked. EPERM without privilege. */
   setFileIds(uid: number, gid: number): number;
   /** setgroups(2) of this thread alone. */

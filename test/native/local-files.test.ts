@@ -4,12 +4,13 @@ import {
   constants,
   mkdtempSync,
   openSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { getPriority, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -211,6 +212,19 @@ describe('calls on a folder', () => {
     const fd = native.openAt(root, 'closing', O_CREAT | O_RDWR, 0o600);
     expect(native.closeLater(fd)).toBe(0);
     while (native.statFd(fd) !== -errno.EBADF) await new Promise((resolve) => setImmediate(resolve));
+  });
+
+  test('a thread may ask for a short slice without privilege, and keeps its nice value', () => {
+    const slice = () =>
+      Number(/^se\.slice\s*:\s*(\d+)/m.exec(readFileSync('/proc/thread-self/sched', 'utf8'))?.[1]);
+    const [before, nice] = [slice(), getPriority()];
+    expect(native.threadSlice(200_000)).toBe(0);
+    const [major, minor] = release().split('.').map(Number) as [number, number];
+    if (major * 100 + minor >= 612) expect(slice()).toBe(200_000);
+    expect(getPriority()).toBe(nice);
+    // 0: what the kernel gives to everyone.
+    expect(native.threadSlice(0)).toBe(0);
+    expect(slice()).toBe(before);
   });
 
   test('a paused reader is not called back until it goes on', async () => {
