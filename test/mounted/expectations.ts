@@ -30,3 +30,10 @@ export const fuseNativeLimits: Limits = {
 export const s3Limits: Limits = {
   'rename with RENAME_EXCHANGE swaps a file and a directory': 'a directory is many objects',
 };
+
+/** An SFTP mount: what the protocol has no request for. */
+export const sftpLimits: Limits = {
+  'rename with RENAME_EXCHANGE swaps two names': 'SFTP has no such request',
+  'rename with RENAME_EXCHANGE swaps a file and a directory': 'SFTP has no such request',
+  'O_TMPFILE makes a file without a name, which link gives one': 'SFTP has no file without a name',
+};
