@@ -1,0 +1,233 @@
+/** Files of a web server in the tree: an nginx that logs what it is asked, and one that behaves badly. */
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { type FaultyHttp, serves, startFaultyHttp } from '../servers/faulty-http.js';
+import { type Nginx, startNginx } from '../servers/nginx.js';
+import { Mirage } from './mount.js';
+import { must, python, run } from './process.js';
+
+const DEADLINE = 120_000;
+const ENTRIES = 10_000;
+const LARGE = 60_000_007;
+let server: Nginx;
+let faulty: FaultyHttp;
+let mirage: Mirage;
+let large: Buffer;
+
+beforeAll(async () => {
+  server = await startNginx();
+  faulty = await startFaultyHttp();
+  large = randomBytes(LARGE);
+  writeFileSync(join(server.data, 'large'), large);
+  writeFileSync(join(server.data, 'hello.txt'), 'hello\n');
+  writeFileSync(join(server.data, 'zipped.gz'), gzipSync('decoded'.repeat(1000)));
+  mkdirSync(join(server.data, 'many', 'deeper'), { recursive: true });
+  for (let i = 0; i < ENTRIES; i++) writeFileSync(join(server.data, 'many', `file-${i}`), `${i}`);
+  writeFileSync(join(server.data, 'many', 'deeper', 'a b%41'), 'odd');
+  faulty.on('/stalls', () => undefined);
+  faulty.on('/circle', (_request, response) => void response.writeHead(302, { location: '/circle' }).end());
+  faulty.on('/page', (_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/html', etag: '"1"' }).end('<h1>Log in</h1>');
+  });
+  faulty.on('/lies', (request, response) => {
+    response.writeHead(200, { 'content-length': '1000', etag: '"1"' });
+    if (request.method === 'HEAD') response.end();
+    else response.write('too little', () => response.destroy());
+  });
+  faulty.on('/demand', (_request, response) => {
+    response.writeHead(200);
+    response.write('made on ');
+    response.end('demand');
+  });
+  const { origin } = server;
+  mirage = await Mirage.start({
+    mounts: {
+      '/json': { type: 'http', url: `${origin}/` },
+      '/html': { type: 'http', url: `${origin}/html/` },
+      '/rounded': { type: 'http', url: `${origin}/rounded/` },
+      '/whole': { type: 'http', url: `${origin}/no-ranges/` },
+      '/files': {
+        type: 'http',
+        timeout: '2s',
+        files: {
+          'hello.txt': `${origin}/hello.txt`,
+          zipped: `${origin}/encoded/zipped`,
+          ...Object.fromEntries(
+            ['stalls', 'circle', 'page', 'lies', 'demand', 'changing'].map((name) => [
+              `faulty/${name}.bin`,
+              `${faulty.origin}/${name}`,
+            ]),
+          ),
+        },
+      },
+    },
+  });
+}, DEADLINE);
+afterAll(async () => {
+  await mirage?.dispose();
+  await faulty?.stop();
+  await server?.stop();
+}, DEADLINE);
+beforeEach(() => void server.requests());
+
+const output = (command: string, ...args: string[]) => must(command, args, { deadline: DEADLINE });
+const errorOf = async (...names: string[]): Promise<string> =>
+  (await run('cat', [mirage.path(...names)], { deadline: DEADLINE })).stderr.trim();
+
+describe('a tree with an index', () => {
+  test.each([
+    ['json', '/'],
+    ['html', '/html/'],
+    ['rounded', '/rounded/'],
+  ])(
+    '%s: 10,000 files are walked with one request for each directory',
+    async (name, path) => {
+      const found = await output('find', mirage.path(name), '-type', 'f');
+      expect(found.trim().split('\n').length).toBe(ENTRIES + 4);
+      const asked = server.requests().filter((line) => line.startsWith('GET'));
+      expect(asked).toEqual(['', 'many/', 'many/deeper/'].map((folder) => `GET ${path}${folder} 200`));
+    },
+    DEADLINE,
+  );
+
+  test.each(['json', 'html'])(
+    '%s: sizes that the index tells truly cost no further request',
+    async (name) => {
+      await output('find', mirage.path(name, 'many'));
+      server.requests();
+      const listing = await output('find', mirage.path(name, 'many'), '-type', 'f', '-printf', '%s %f\\n');
+      expect(listing).toContain('4 file-1234\n');
+      expect(server.requests()).toEqual([]);
+    },
+    DEADLINE,
+  );
+
+  test('rounded sizes are never shown: the file is asked', async () => {
+    const path = mirage.path('rounded', 'large');
+    expect((await output('stat', '-c', '%s', path)).trim()).toBe(String(LARGE));
+    expect(server.requests().filter((line) => line === 'HEAD /rounded/large 200')).toHaveLength(1);
+  });
+
+  test.each(['json', 'html', 'rounded', 'whole'])(
+    '%s: content is right, in order and at random',
+    async (name) => {
+      const path = mirage.path(name, 'large');
+      execFileSync('cmp', [join(server.data, 'large'), path], { timeout: DEADLINE });
+      expect(await output('cat', mirage.path(name, 'many', 'deeper', 'a b%41'))).toBe('odd');
+      const script = `
+import os
+fd = os.open(${JSON.stringify(path)}, os.O_RDONLY)
+for at in (${LARGE - 5}, 17, 30000000, 4096):
+    print(os.pread(fd, 20, at).hex())
+`;
+      const read = (await output(python, '-c', script)).trim().split('\n');
+      const wanted = [LARGE - 5, 17, 30_000_000, 4096].map((at) =>
+        large.subarray(at, at + 20).toString('hex'),
+      );
+      expect(read).toEqual(wanted);
+    },
+    DEADLINE,
+  );
+
+  test(
+    'writing is refused, and the mount cannot be one for writing',
+    async () => {
+      const ended = await run('touch', [mirage.path('json', 'new')]);
+      expect(ended.stderr).toContain('Read-only file system');
+      await expect(
+        Mirage.start({ mounts: { '/w': { type: 'http', mode: 'write', url: `${server.origin}/` } } }),
+      ).rejects.toThrow(/can only be read/);
+    },
+    DEADLINE,
+  );
+});
+
+describe('a server without ranges', () => {
+  test(
+    'sends a file once, and who goes back has it from the cache',
+    async () => {
+      const fresh = await Mirage.start({
+        mounts: { '/w': { type: 'http', url: `${server.origin}/no-ranges/` } },
+      });
+      try {
+        server.requests();
+        execFileSync('cmp', [join(server.data, 'large'), fresh.path('w', 'large')], { timeout: DEADLINE });
+        // To begin with nobody knows it: what was asked for ahead is given up when the first answer comes.
+        expect(server.requests().filter((line) => line.startsWith('GET')).length).toBeLessThan(8);
+        await output(python, '-c', `open(${JSON.stringify(fresh.path('w', 'large'))}, 'rb').read(100)`);
+        expect(server.requests()).toEqual([]);
+      } finally {
+        await fresh.dispose();
+      }
+    },
+    DEADLINE,
+  );
+});
+
+describe('single files', () => {
+  test('whose size only their content tells show it before they are read', async () => {
+    expect((await output('stat', '-c', '%s', mirage.path('files', 'faulty', 'demand.bin'))).trim()).toBe(
+      '14',
+    );
+    expect(await output('cat', mirage.path('files', 'faulty', 'demand.bin'))).toBe('made on demand');
+    expect((await output('stat', '-c', '%s', mirage.path('files', 'zipped'))).trim()).toBe('7000');
+    expect(await output('cat', mirage.path('files', 'zipped'))).toBe('decoded'.repeat(1000));
+  });
+
+  test(
+    'that change while they are read: the bytes of two versions never mix',
+    async () => {
+      let version = 'a';
+      const good = serves(
+        () => version.repeat(40_000_000),
+        () => ({ etag: `"${version}"` }),
+      );
+      faulty.on('/changing', (request, response) => {
+        // Once its end is asked for, it is another one.
+        if (/bytes=3\d{7}-/.test(request.headers.range ?? '')) version = 'b';
+        good(request, response);
+      });
+      const script = `
+import os
+fd = os.open(${JSON.stringify(mirage.path('files', 'faulty', 'changing.bin'))}, os.O_RDONLY)
+print(os.pread(fd, 3, 0))
+try:
+    print(os.pread(fd, 3, 39000000))
+except OSError as error:
+    print(error.strerror)
+`;
+      expect(await output(python, '-c', script)).toBe("b'aaa'\nStale file handle\n");
+    },
+    DEADLINE,
+  );
+});
+
+describe('each fault is an error of its own, and harms nobody else', () => {
+  test.each([
+    ['circle', 'Too many levels of symbolic links'],
+    ['page', 'Input/output error'],
+    ['lies', 'Input/output error'],
+    ['stalls', 'Connection timed out'],
+  ])(
+    '%s: %s',
+    async (name, message) => {
+      const failing = errorOf('files', 'faulty', `${name}.bin`);
+      const others = await Promise.all([
+        output('cat', mirage.path('files', 'hello.txt')),
+        output('cat', mirage.path('json', 'hello.txt')),
+      ]);
+      expect(others).toEqual(['hello\n', 'hello\n']);
+      expect(await failing).toContain(message);
+    },
+    DEADLINE,
+  );
+
+  test('the last error is explained', async () => {
+    await errorOf('files', 'faulty', 'page.bin');
+    expect(await output('cat', mirage.path('.mirage', 'last-error'))).toContain('webPages');
+  });
+});
