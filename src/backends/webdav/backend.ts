@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
+import { sleep, systemTimers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Log } from '../../log/log.js';
 import type {
@@ -24,11 +25,11 @@ import { isEmpty } from './attributes.js';
 import { sendBody } from './body.js';
 import { type Client, discard, dump } from './client.js';
 import { toMirageError } from './errors.js';
-import { Guard, type Held, type Target } from './guard.js';
+import { Guard, type Held, type Target, UNGUARDED } from './guard.js';
 import type { Locks } from './locks.js';
 import { pour, wholeSize } from './pour.js';
 import { COLLECTION, isByTime, timestampOf, validatorOfHeaders } from './properties.js';
-import { Resources } from './resources.js';
+import { Resources, TEMPORARY } from './resources.js';
 import type { Traits } from './traits.js';
 import type { ChunkedUploads } from './uploads.js';
 
@@ -150,6 +151,11 @@ export class WebdavBackend
     { precondition, attributes = {} }: WriteOptions,
     context: Context,
   ): Promise<ObjectInfo> {
+    if (precondition.kind === 'absent' && this.#makesNames) {
+      return this.#make(key, attributes, context, (temporary) =>
+        this.#put(temporary, source, attributes, ANY, UNGUARDED, context),
+      );
+    }
     return this.#guard.change(this.#target(key, 'file'), precondition, context, async (held) => {
       const validator = await this.#put(key, source, attributes, precondition, held, context);
       const found = await this.#mustStat(key, context);
@@ -178,7 +184,11 @@ export class WebdavBackend
     for (let tries = 1; ; tries++) {
       try {
         // 405 by the standard; Apache redirects to the collection that is there.
-        const { status, headers } = await client.head({ method: 'MKCOL', path }, attempt, [405, 301]);
+        const { status, headers } = await client.head(
+          { method: 'MKCOL', path, patient: true },
+          attempt,
+          [405, 301],
+        );
         date = headers.date;
         if (status < 300 || tries > 1) break;
         throw new MirageError(`createDirectory ${key}: it exists`, { errno: 'EEXIST' });
@@ -223,6 +233,16 @@ export class WebdavBackend
     const source = await this.#source(from, match, context);
     const target = this.#target(to, 'file');
     const destination = target.url;
+    if (precondition.kind === 'absent' && this.#makesNames) {
+      return this.#make(to, attributes ?? source.attributes ?? {}, context, async (temporary) => {
+        const headers = { destination: addresses.url(temporary, 'file'), overwrite: 'T', depth: '0' };
+        await client.head(
+          { method: 'COPY', path: addresses.path(from, 'file'), headers },
+          { operation: 'copy', subject: to, changes: true, signal: context.signal },
+        );
+        await this.#source(from, source.validator, context);
+      });
+    }
     const make = async (held: Held, overwrite: 'T' | 'F'): Promise<ObjectInfo> => {
       await client.head(
         {
@@ -298,7 +318,7 @@ export class WebdavBackend
       try {
         const overwrite = kind === 'file' ? 'T' : 'F';
         const headers = { destination: addresses.url(to, kind), overwrite };
-        const move = { method: 'MOVE', path: addresses.path(from, kind), headers };
+        const move = { method: 'MOVE', path: addresses.path(from, kind), headers, patient: true };
         await locks.inTurn(() => client.head(move, attempt));
         return;
       } catch (error) {
@@ -307,6 +327,56 @@ export class WebdavBackend
         if (left === undefined && come?.kind === kind && come.validator === source.validator) return;
         if (left?.validator !== source.validator) throw error;
       }
+    }
+  }
+
+  /** A new name is best made elsewhere and moved into place, all of it at once. */
+  get #makesNames(): boolean {
+    const { locks, overwrite, moveKeepsVersion } = this.#parts.traits;
+    return locks && overwrite && moveKeepsVersion;
+  }
+
+  /** Makes a file under a name of its own, with its attributes, and gives it its name where nobody has taken that. */
+  async #make(
+    key: string,
+    attributes: StoredAttributes,
+    context: Context,
+    fill: (temporary: string) => Promise<unknown>,
+  ): Promise<ObjectInfo> {
+    const { addresses, client, locks } = this.#parts;
+    const folder = key.slice(0, Math.max(0, key.lastIndexOf('/')));
+    const temporary = `${folder === '' ? '' : `${folder}/`}${TEMPORARY}${randomUUID()}`;
+    const attempt = { operation: 'write', subject: key, changes: true, signal: context.signal };
+    try {
+      await fill(temporary);
+      const made = await this.#mustStat(temporary, context);
+      const saved = await this.#attributesSaved(made, attributes, UNGUARDED, context);
+      await this.#guard.inFolder(this.#target(folder, 'directory'), async (condition) => {
+        const headers = { destination: addresses.url(key, 'file'), overwrite: 'F', ...condition };
+        const move = { method: 'MOVE', path: addresses.path(temporary, 'file'), headers };
+        for (let tries = 1; ; tries++) {
+          try {
+            await locks.inTurn(() => client.head(move, attempt));
+            return;
+          } catch (error) {
+            const unknown = isUnknown(error);
+            if ((!unknown && !MirageError.is(error, 'ESTALE')) || context.signal.aborted) throw error;
+            const [left, come] = await Promise.all([this.stat(temporary, context), this.stat(key, context)]);
+            if (left === undefined && come?.validator === made.validator) return;
+            if (come !== undefined) throw exists(key);
+            if (!unknown || tries === TRIES) throw error;
+          }
+        }
+      });
+      return { ...saved, key };
+    } catch (error) {
+      const path = addresses.path(temporary, 'file');
+      const signal = AbortSignal.timeout(10_000);
+      await client
+        .head({ method: 'DELETE', path }, { operation: 'clean up', subject: temporary, signal }, [404, 410])
+        .catch(() => undefined);
+      if (MirageError.is(error, 'EEXIST')) throw anotherVersion(key);
+      throw error;
     }
   }
 
@@ -422,7 +492,8 @@ export class WebdavBackend
   ): Promise<void> {
     const { client, locks } = this.#parts;
     const attempt = { operation: 'remove', subject: key, changes: true, signal };
-    const send = () => client.head({ method: 'DELETE', path, headers: held.headers }, attempt, accepts);
+    const send = () =>
+      client.head({ method: 'DELETE', path, headers: held.headers, patient: true }, attempt, accepts);
     // The server strikes the lock off its list, too.
     await (held.headers.if === undefined ? send() : locks.inTurn(send));
     held.removed();
@@ -445,10 +516,19 @@ export class WebdavBackend
     }
   }
 
+  /** What was written a moment ago. A server that is busy may not show it at the first look. */
   async #mustStat(key: string, context: Context): Promise<ObjectInfo> {
-    const found = await this.stat(key, context);
-    if (found !== undefined) return found;
-    throw new MirageError(`${key} is gone as soon as it was written`, { errno: 'EIO', outcomeUnknown: true });
+    for (let tries = 1; ; tries++) {
+      const found = await this.stat(key, context);
+      if (found !== undefined) return found;
+      if (tries === TRIES) {
+        throw new MirageError(`${key} is gone as soon as it was written`, {
+          errno: 'EIO',
+          outcomeUnknown: true,
+        });
+      }
+      await sleep(systemTimers, 20 * tries, context.signal);
+    }
   }
 
   async #source(key: string, match: Validator | undefined, context: Context): Promise<ObjectInfo> {
@@ -474,6 +554,8 @@ export class WebdavBackend
     return found;
   }
 }
+
+const exists = (key: string): MirageError => new MirageError(`${key} exists`, { errno: 'EEXIST' });
 
 const ANY: Precondition = { kind: 'any' };
 

@@ -23,6 +23,8 @@ export interface Request {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Buffer | Readable;
+  /** 423, and 424 where the folder is locked, is waited for: locks of other writers, and ours on the folder, are short. */
+  readonly patient?: boolean;
 }
 
 export interface Answer {
@@ -40,6 +42,8 @@ const FOLLOWING = new Set(['GET', 'HEAD', 'PROPFIND', 'OPTIONS']);
 /** Longest Retry-After that is waited for here, milliseconds, and how often: callers above have a patience of their own. */
 const PATIENCE = 10_000;
 const WAITS = 3;
+/** Between two tries of what is locked, milliseconds on average. */
+const LOCKED_PAUSE = 30;
 /** Bytes of an error page that are read for its reason. */
 const REASON = 4096;
 
@@ -99,8 +103,16 @@ export class Client {
 
   /** 429 and 503 with Retry-After: nothing has happened yet, and the server says when to come back (RFC 9110, 10.2.3). */
   async #patiently(request: Request, signal: AbortSignal | undefined): Promise<Answer> {
+    const started = performance.now();
     for (let waits = 0; ; waits++) {
       const answer = await this.#follow(request, signal);
+      const locked = answer.status === 423 || answer.status === 424;
+      if (locked && request.patient === true && performance.now() - started < PATIENCE) {
+        await dump(answer.body);
+        await sleep(systemTimers, LOCKED_PAUSE * (0.5 + Math.random()), signal ?? NEVER);
+        waits--;
+        continue;
+      }
       if (answer.status !== 429 && answer.status !== 503) return answer;
       const pause = retryAfter(answer.headers['retry-after']);
       // A stream was consumed by the first try.

@@ -80,6 +80,7 @@ function ofStatus(status: number, changes: boolean): MirageErrorDetails {
     case 414:
       return { errno: 'ENAMETOOLONG' };
     case 423:
+    case 424:
       return { errno: 'EBUSY', retryable: true, hint: 'another client holds a lock on it' };
     case 429:
       return { errno: 'EBUSY', retryable: true, hint: 'the server asks for fewer requests' };

@@ -39,6 +39,19 @@ const LOST_ANSWERS = 3;
 /** Locks that the server may forget under one change. */
 const FORGOTTEN = 3;
 
+/** A lock on a folder that several changes share. */
+interface Folder {
+  users: number;
+  /** Nobody else joins. */
+  full: boolean;
+  lock: Promise<Lock> | undefined;
+  readonly since: number;
+  readonly close: () => void;
+}
+
+/** How long a lock on a folder is joined, milliseconds: other hosts want their turn. */
+const LONGEST_SHARE = 1_000;
+
 export class Guard {
   readonly #locks: Locks;
   readonly #traits: Traits;
@@ -46,6 +59,7 @@ export class Guard {
   readonly #log: Log;
   /** Changes of one path take turns here, so that they do not wait for each other's locks at the server. */
   readonly #turns = new Map<string, Promise<void>>();
+  readonly #folders = new Map<string, Folder>();
 
   constructor(
     locks: Locks,
@@ -87,6 +101,38 @@ export class Guard {
     return this.#traits.locks ? this.#locked(target, { kind: 'any' }, context, work) : work(UNGUARDED);
   }
 
+  /**
+   * Keeps other writers from making or removing names in a folder while `work` runs, with the headers that it sends. Everybody here who makes a name
+   * in the folder shares the lock. A name that is made could be locked itself, but Apache cannot list a folder again in which such
+   * a lock, without a file, has expired.
+   */
+  async inFolder<T>({ path, url }: Target, work: (headers: Held['headers']) => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      let folder = this.#folders.get(path);
+      if (folder === undefined || folder.full || performance.now() - folder.since > LONGEST_SHARE) {
+        if (folder !== undefined) folder.full = true;
+        folder = this.#openFolder(path);
+        this.#folders.set(path, folder);
+      }
+      folder.users++;
+      try {
+        const lock = await folder.lock;
+        return await work({ if: `<${url}> (<${lock?.token}>)` });
+      } catch (error) {
+        folder.full = true;
+        // The server has forgotten the lock; who finds the name taken says EEXIST.
+        if (!MirageError.is(error, 'ESTALE') || tries === FORGOTTEN) throw error;
+      } finally {
+        folder.users--;
+        if (folder.users === 0) {
+          folder.full = true;
+          if (this.#folders.get(path) === folder) this.#folders.delete(path);
+          folder.close();
+        }
+      }
+    }
+  }
+
   /** A lock of ours on `path` that is still being given back would be in the way of a change without it. */
   async settled(path: string): Promise<void> {
     await this.#turns.get(path);
@@ -112,16 +158,7 @@ export class Guard {
     context: Context,
     work: (held: Held) => Promise<T>,
   ): Promise<T> {
-    const before = this.#turns.get(path);
-    let end = (): void => undefined;
-    const mine = new Promise<void>((resolve) => {
-      end = resolve;
-    });
-    const turn = Promise.all([before, mine]).then(() => {
-      if (this.#turns.get(path) === turn) this.#turns.delete(path);
-    });
-    this.#turns.set(path, turn);
-    await before;
+    const end = await this.#turn(path);
     let released: Promise<void> | undefined;
     try {
       for (let tries = 1; ; tries++) {
@@ -161,6 +198,48 @@ export class Guard {
       if (released === undefined) end();
       else void released.finally(end);
     }
+  }
+
+  /** Waits for those who came before; the next one begins when the function that is returned is called. */
+  async #turn(path: string): Promise<() => void> {
+    const before = this.#turns.get(path);
+    let end = (): void => undefined;
+    const mine = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const turn = Promise.all([before, mine]).then(() => {
+      if (this.#turns.get(path) === turn) this.#turns.delete(path);
+    });
+    this.#turns.set(path, turn);
+    await before;
+    return end;
+  }
+
+  #openFolder(path: string): Folder {
+    let close = (): void => undefined;
+    const closed = new Promise<void>((resolve) => {
+      close = resolve;
+    });
+    const opened = async (): Promise<Lock> => {
+      const end = await this.#turn(path);
+      try {
+        const signal = AbortSignal.timeout(2 * PATIENCE);
+        const lock = await this.#acquire(path, { kind: 'any' }, { signal });
+        const renewal = setInterval(() => this.#renew(lock), lock.milliseconds / 3);
+        void closed
+          .then(() => clearInterval(renewal))
+          .then(() => this.#release(lock))
+          .finally(end);
+        return lock;
+      } catch (error) {
+        folder.full = true;
+        end();
+        throw error;
+      }
+    };
+    const folder: Folder = { users: 0, full: false, lock: undefined, since: performance.now(), close };
+    folder.lock = opened();
+    return folder;
   }
 
   /** The lock, and once more the condition: a second writer may hold a lock where the server has lost one. */
@@ -233,7 +312,8 @@ export class Guard {
   }
 }
 
-const UNGUARDED: Held = { first: {}, headers: {}, repeatable: true, removed() {} };
+/** Whatever is there may be replaced. */
+export const UNGUARDED: Held = { first: {}, headers: {}, repeatable: true, removed() {} };
 
 function conditionsOfLock(precondition: Precondition): Record<string, string> {
   if (precondition.kind === 'absent') return { 'if-none-match': '*' };
