@@ -7,6 +7,7 @@ import { NONE, type Slot } from './inode-table.js';
 import type { Listings, RunningListing } from './listings.js';
 import type { Nodes } from './nodes.js';
 import { isNameOnly, isUnknown } from './records.js';
+import type { UnknownAttributes } from './unknown-attributes.js';
 
 const ROWS_AT_ONCE = 256;
 /** Cookies 1 and 2 are `.` and `..`; a row's is its position + 2. */
@@ -26,6 +27,7 @@ interface OpenDirectory {
 export class DirectoryReading {
   readonly #nodes: Nodes;
   readonly #listings: Listings;
+  readonly #unknown: UnknownAttributes;
   readonly #handles = new Map<Handle, OpenDirectory>();
   #nextHandle: Handle = 1;
   /** The cookie that the last reply has come to. */
@@ -33,9 +35,10 @@ export class DirectoryReading {
   readonly #scratch = new Attributes();
   readonly #entry = new EntryReply();
 
-  constructor(nodes: Nodes, listings: Listings) {
+  constructor(nodes: Nodes, listings: Listings, unknown: UnknownAttributes) {
     this.#nodes = nodes;
     this.#listings = listings;
+    this.#unknown = unknown;
   }
 
   opendir(): Handle {
@@ -114,6 +117,7 @@ export class DirectoryReading {
     const nodes = this.#nodes;
     const { table, metadata, location } = nodes;
     this.#reached = cookie;
+    this.#unknown.read(directory);
     if (cookie < 1) {
       if (!sink.fits(1)) return true;
       sink.addName('.', 1, table.ino(slot), S_IFDIR);
@@ -141,7 +145,7 @@ export class DirectoryReading {
         if (listing !== undefined && !own && !listing.has(row) && valid === 0) return false;
         if (!isUnknown(row) || own) {
           if (!sink.fits(row.name.length)) return true;
-          this.#emitRow(slot, known, own, own ? nodes.fullyValid : valid, row, sink);
+          this.#emitRow(slot, directory, known, own ? nodes.fullyValid : valid, row, sink, own);
         }
         after = row.position;
         this.#reached = after + DOTS;
@@ -152,11 +156,12 @@ export class DirectoryReading {
 
   #emitRow(
     parent: Slot,
+    directory: string,
     known: Slot,
-    own: boolean,
     valid: number,
     row: EntryRecord,
     sink: DirectorySink,
+    own: boolean,
   ): void {
     const nodes = this.#nodes;
     const cookie = row.position + DOTS;
@@ -176,6 +181,7 @@ export class DirectoryReading {
     } else {
       const slot = own ? known : nodes.enter(parent, row.name, row);
       nodes.answer(slot, valid, entry, this.#scratch, row);
+      if (!own) entry.attributesValid = this.#unknown.validFor(directory, row, valid);
     }
     sink.add(row.name, cookie, entry);
   }

@@ -3,9 +3,7 @@
  * - A name that a fresh row or a fresh complete listing answers costs nothing.
  * - A stale listing is asked again as a whole, once for all who wait, not name by name. A directory that was never listed is
  *   listed behind the first look-up of a name in it, one page; one that does not fit a page is asked name by name until it is walked.
- * - A listing carries size, time and version, but not the attributes that the store keeps for us. They come with the HEAD of the first
- *   look-up or open of that single name, never for a whole directory; until then a file shows 0644, the daemon's owner and the
- *   time of the store. Where several objects in a row turned out to have none, the rest of the directory is taken for foreign too.
+ * - A listing does not carry the attributes that the store keeps for us: see unknown-attributes.ts.
  */
 import type { ObjectInfo } from '../../backends/contract.js';
 import { errno } from '../../errors/errno.js';
@@ -26,24 +24,21 @@ import { Listings } from './listings.js';
 import { isSpelled, NAME_BYTES } from './names.js';
 import type { Nodes } from './nodes.js';
 import { isNameOnly, isUnknown, recordOf } from './records.js';
-import { Remembered } from './remembered.js';
-
-/** Objects in a row without attributes of ours, after which a directory counts as foreign. */
-const FOREIGN_AFTER = 8;
+import { UnknownAttributes } from './unknown-attributes.js';
 
 export class Directories {
   readonly #nodes: Nodes;
   readonly #listings: Listings;
   readonly #reading: DirectoryReading;
   readonly #lookups = new Map<string, Promise<void>>();
-  /** How many objects in a row had no attributes of ours. */
-  readonly #withoutAttributes = new Remembered<number>();
+  readonly #unknown: UnknownAttributes;
   readonly #scratch = new Attributes();
 
   constructor(nodes: Nodes) {
     this.#nodes = nodes;
     this.#listings = new Listings(nodes);
-    this.#reading = new DirectoryReading(nodes, this.#listings);
+    this.#unknown = new UnknownAttributes(nodes.context.clock);
+    this.#reading = new DirectoryReading(nodes, this.#listings, this.#unknown);
   }
 
   // Listing.
@@ -116,16 +111,18 @@ export class Directories {
       return true;
     }
     if (this.#tellsTooLittle(directory, record)) return false;
-    nodes.answer(nodes.enter(parent, name, record), valid, reply, scratch);
+    nodes.answer(nodes.enter(parent, name, record), valid, reply, scratch, record);
+    reply.attributesValid = this.#unknown.validFor(directory, record, valid);
     return true;
   }
 
   #tellsTooLittle(directory: string, record: EntryRecord): boolean {
-    return (
-      isUnknown(record) ||
-      isNameOnly(record) ||
-      (record.attributes === undefined && (this.#withoutAttributes.get(directory) ?? 0) < FOREIGN_AFTER)
-    );
+    if (isUnknown(record) || isNameOnly(record)) return true;
+    // Of a directory with very many nodes a walk shows names only, and the kernel asks for each.
+    const walks = this.#nodes.table.size >= this.#nodes.options.listedNodes;
+    return walks
+      ? this.#unknown.mustAskUnlessWalked(directory, record)
+      : this.#unknown.mustAsk(directory, record);
   }
 
   /** Brings the row of a name up to date: by its directory's listing where that is the cheaper way, else by itself. */
@@ -197,14 +194,13 @@ export class Directories {
       nodes.put(parent, { ...folder, attributes: folder.attributes ?? {} });
       return;
     }
-    const without = info.attributes === undefined || Object.keys(info.attributes).length === 0;
-    if (!without) this.#withoutAttributes.delete(directory);
-    else if (info.kind === 'file') {
-      this.#withoutAttributes.set(directory, (this.#withoutAttributes.get(directory) ?? 0) + 1);
-    }
+    this.#unknown.heard(directory, info);
     const record = recordOf(info, name, previous, asked);
     // A store that keeps no attributes will not have them the next time either.
     nodes.put(parent, record.attributes === undefined ? { ...record, attributes: {} } : record);
+    const guessed = previous !== undefined && previous.attributes === undefined;
+    const tells = record.attributes !== undefined && Object.keys(record.attributes).length > 0;
+    if (slot !== NONE && guessed && tells) nodes.context.notifier.invalidateNode(nodes.table.id(slot), -1, 0);
   }
 
   getattr(slot: Slot, reply: AttributesReply): Answer<void> {
@@ -213,10 +209,16 @@ export class Directories {
     const record = slot === ROOT_SLOT || inode !== undefined ? undefined : nodes.record(slot);
     const valid = record === undefined ? nodes.fullyValid : nodes.validFor(record.seenAt);
     const parent = nodes.table.parent(slot);
-    const asks = record !== undefined && (valid === 0 || isNameOnly(record));
-    if (asks && parent !== NONE) return this.#getattrSlowly(slot, reply);
+    const directory = record === undefined || parent === NONE ? undefined : nodes.directoryKey(parent);
+    if (record !== undefined && directory !== undefined) {
+      const asks = valid === 0 || isNameOnly(record) || this.#unknown.mustAskUnlessWalked(directory, record);
+      if (asks) return this.#getattrSlowly(slot, reply);
+    }
     if (!nodes.fill(slot, this.#scratch)) return this.#getattrSlowly(slot, reply);
-    reply.attributesValid = valid;
+    reply.attributesValid =
+      record === undefined || directory === undefined
+        ? valid
+        : this.#unknown.validFor(directory, record, valid);
     reply.attributes = this.#scratch;
     return undefined;
   }
