@@ -127,6 +127,29 @@ program
     }),
   );
 
+const caching = () => import('./cache.js');
+const cache = program.command('cache').description('what is cached of a file or folder of a mount');
+cache
+  .command('stat')
+  .argument('<path>')
+  .option('--json', 'for programs')
+  .description('how much of it is cached')
+  .action(
+    run(async (path: string, options: { json?: boolean }) =>
+      (await caching()).cacheStat(path, options.json ?? false, output),
+    ),
+  );
+cache
+  .command('warm')
+  .argument('<path>')
+  .description('fetch it, so that programs need not wait for the store')
+  .action(run(async (path: string) => (await caching()).cacheWarm(path, output)));
+cache
+  .command('drop')
+  .argument('<path>')
+  .description('forget what is cached of it')
+  .action(run(async (path: string) => (await caching()).cacheDrop(path, output)));
+
 const configuring = () => import('./config.js');
 const config = program.command('config').description('check, begin or describe a configuration file');
 config

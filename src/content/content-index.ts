@@ -103,6 +103,7 @@ export class ContentIndex {
   #nextId: number;
   #clock: number;
   readonly #locations = new Map<string, number>();
+  readonly #pins = new Set<string>();
   #touched = new Map<number, number>();
   #failed = false;
 
@@ -118,7 +119,8 @@ export class ContentIndex {
     this.#remove = prepare('DELETE FROM file WHERE id = ?');
     this.#touch = prepare('UPDATE file SET used_at = ? WHERE id = ?');
     this.#oldest = prepare(
-      'SELECT id, bytes, used_at AS usedAt FROM file WHERE used_at > ? ORDER BY used_at LIMIT 64',
+      `SELECT id, bytes, used_at AS usedAt FROM file WHERE used_at > ? AND NOT EXISTS
+        (SELECT 1 FROM pin WHERE pin.location = file.location AND pin.key = file.key) ORDER BY used_at LIMIT 64`,
     );
     this.#bytes = prepare('SELECT bytes FROM file WHERE id = ?').pluck();
     this.objects = new ObjectRows(database, (work, otherwise) => this.#attempt(work, otherwise));
@@ -133,6 +135,8 @@ export class ContentIndex {
       identity: string;
     }[];
     for (const { id, identity } of locations) this.#locations.set(identity, id);
+    const pins = prepare('SELECT location, key FROM pin').all() as { location: number; key: string }[];
+    for (const { location, key } of pins) this.#pins.add(pinOf(location, key));
     prepare('UPDATE state SET boot = ?, clean = 0').run(boot);
   }
 
@@ -234,6 +238,20 @@ export class ContentIndex {
     });
   }
 
+  isPinned(location: number, key: string): boolean {
+    return this.#pins.has(pinOf(location, key));
+  }
+
+  /** A pinned object is not evicted. */
+  pin(location: number, key: string, pinned: boolean): void {
+    if (pinned) this.#pins.add(pinOf(location, key));
+    else this.#pins.delete(pinOf(location, key));
+    const text = pinned
+      ? 'INSERT OR IGNORE INTO pin VALUES (?, ?)'
+      : 'DELETE FROM pin WHERE location = ? AND key = ?';
+    this.#attempt(() => this.#database.prepare(text).run(location, key), undefined);
+  }
+
   /** Bytes of a pack; undefined: there is no such pack. */
   packBytes(id: number): number | undefined {
     return this.#attempt(() => this.#bytes.get(id), undefined) as number | undefined;
@@ -323,6 +341,8 @@ export class ContentIndex {
     }
   }
 }
+
+const pinOf = (location: number, key: string): string => `${location}/${key}`;
 
 function isDatabaseError(error: unknown): error is Error {
   return String((error as { code?: unknown } | undefined)?.code).startsWith('SQLITE_');

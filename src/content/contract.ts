@@ -115,6 +115,11 @@ export interface ContentStore {
    * called once whether there is such a file or not.
    */
   relabel(version: Version, validator: Validator, between: () => void): void;
+  /** Bytes of a version that are here. */
+  cached(version: Version): number;
+  /** What is cached of an object is not evicted. */
+  isPinned(mount: MountIndex, key: string): boolean;
+  pin(mount: MountIndex, key: string, pinned: boolean): void;
   /** Forgets cached versions of an object. */
   drop(mount: MountIndex, key: string): void;
   close(): Promise<void>;

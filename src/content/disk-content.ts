@@ -96,7 +96,8 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     const known = this.#openFile(location, version) ?? this.#indexedFile(location, version);
     if (known === undefined && version.size <= PACKED) {
       const packed = this.#packs.acquire(location, version);
-      return alone ? this.#unpack(location, packed) : packed;
+      const own = alone || this.#index.isPinned(location, version.key);
+      return own ? this.#unpack(location, packed) : packed;
     }
     const file = known ?? this.#newFile(location, version);
     file.references++;
@@ -123,6 +124,24 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
       this.space.give(bytes);
     }
     this.#packs.drop(location, key);
+  }
+
+  cached(version: Version): number {
+    const location = this.#location(version.mount);
+    const open = this.#open.get(location)?.get(version.key);
+    const { key, validator, size } = version;
+    const file = open?.find((each) => each.version.validator === validator && each.version.size === size);
+    if (file !== undefined) return file.bytes;
+    const row = this.#index.find(location, key, validator, size);
+    return row?.ranges.bytes ?? (this.#packs.has(location, version) ? size : 0);
+  }
+
+  isPinned(mount: MountIndex, key: string): boolean {
+    return this.#index.isPinned(this.#location(mount), key);
+  }
+
+  pin(mount: MountIndex, key: string, pinned: boolean): void {
+    this.#index.pin(this.#location(mount), key, pinned);
   }
 
   relabel(version: Version, validator: Validator, between: () => void): void {

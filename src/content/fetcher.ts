@@ -102,7 +102,10 @@ export class Fetcher {
 
   /** Asks for what of [start, end) is neither here nor coming. Ahead of readers only as far as there is room under way. */
   request(start: number, end: number, ahead = false): void {
-    if (this.#sequential) return this.#requestOnward(start, end);
+    if (this.#sequential) {
+      this.#requestOnward(start, end);
+      return;
+    }
     const gaps = this.#claimed.gaps(start, end);
     for (let i = 0; i < gaps.length; i += 2) {
       for (let from = gaps[i]!; from < gaps[i + 1]!; from += PART) {

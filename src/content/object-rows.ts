@@ -2,7 +2,7 @@ import type Database from 'better-sqlite3';
 import type { Validator } from '../backends/contract.js';
 import type { Version } from './contract.js';
 
-/** Small objects that lie in packs. The row of a pack stands among those of the files: location 0 is nobody's. */
+/** Small objects that lie in packs, and objects that stay. The row of a pack stands among those of the files: location 0 is nobody's. */
 export const objectTables = `
   CREATE TABLE object (
     location INTEGER NOT NULL,
@@ -15,6 +15,7 @@ export const objectTables = `
     PRIMARY KEY (location, key, validator, size)
   ) WITHOUT ROWID;
   CREATE INDEX object_pack ON object (pack);
+  CREATE TABLE pin (location INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (location, key)) WITHOUT ROWID;
 `;
 
 export interface SavedObject {

@@ -112,8 +112,10 @@ export class Packs implements PackedObjectOwner {
     return true;
   }
 
-  has(id: number): boolean {
-    return this.#packs.has(id);
+  /** The bytes of a version are here. */
+  has(location: number, version: Version): boolean {
+    const known = this.#objects.get(nameOf(location, version));
+    return known?.complete ?? this.#options.index.objects.find(location, version) !== undefined;
   }
 
   async stop(): Promise<void> {

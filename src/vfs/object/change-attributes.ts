@@ -9,14 +9,13 @@ import type { Inode } from './inode.js';
 import type { Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 import type { OpenFiles } from './open-files.js';
+import { OWN_PREFIX, type OwnAttributes } from './own-attributes.js';
 import { clearPrivileges } from './writing.js';
 
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
-/** What is shown of our own, never stored. */
-const OWN = 'user.mirage.';
 /** Set: whatever the value, everything of the file goes to the store now. */
-const COMMIT = `${OWN}commit`;
+const COMMIT = `${OWN_PREFIX}commit`;
 /** Bytes of names and base64 values of one object: stores give metadata 2 KB, and ours needs some. */
 const XATTRS_LIMIT = 1400;
 
@@ -24,11 +23,13 @@ export class AttributeChanges {
   readonly #nodes: Nodes;
   readonly #commits: Commits;
   readonly #files: OpenFiles;
+  readonly #own: OwnAttributes;
 
-  constructor(nodes: Nodes, commits: Commits, files: OpenFiles) {
+  constructor(nodes: Nodes, commits: Commits, files: OpenFiles, own: OwnAttributes) {
     this.#nodes = nodes;
     this.#commits = commits;
     this.#files = files;
+    this.#own = own;
   }
 
   async setattr(call: Call, slot: Slot, change: AttributeChange): Promise<Attributes> {
@@ -76,13 +77,17 @@ export class AttributeChanges {
 
   // Extended attributes.
 
-  getxattr(slot: Slot, name: ByteString, reply: ExtendedAttributeReply): void {
-    const value = name.startsWith(OWN) ? this.#own(slot, name.slice(OWN.length)) : this.#xattrs(slot)?.[name];
-    if (value === undefined) {
-      reply.fail(errno.ENODATA);
-      return;
+  getxattr(slot: Slot, name: ByteString, reply: ExtendedAttributeReply): Answer<void> {
+    if (name.startsWith(OWN_PREFIX)) {
+      const own = this.#own.get(slot, name.slice(OWN_PREFIX.length));
+      if (own instanceof Promise) return own.then((value) => answerText(value, reply));
+      answerText(own, reply);
+      return undefined;
     }
-    reply.value = typeof value === 'string' ? Buffer.from(value, 'base64') : value;
+    const value = this.#xattrs(slot)?.[name];
+    if (value === undefined) reply.fail(errno.ENODATA);
+    else reply.value = Buffer.from(value, 'base64');
+    return undefined;
   }
 
   #xattrs(slot: Slot): Readonly<Record<string, string>> | undefined {
@@ -96,6 +101,9 @@ export class AttributeChanges {
 
   setxattr(slot: Slot, name: ByteString, value: Uint8Array, flags: number): Answer<void> {
     if (name === COMMIT) return this.#commitNow(slot);
+    if (name.startsWith(OWN_PREFIX)) {
+      return this.#own.set(slot, name.slice(OWN_PREFIX.length), Buffer.from(value).toString());
+    }
     refuseForeign(name);
     const inode = this.#nodes.use(slot);
     const exists = name in inode.xattrs;
@@ -143,34 +151,14 @@ export class AttributeChanges {
       await nodes.writeBehind?.settle(parent === slot ? '' : nodes.keyOf(parent, name));
     }
   }
-
-  /** `user.mirage.*`: what the mount knows of a file; not listed, so that no copying tool takes it along. */
-  #own(slot: Slot, name: string): Uint8Array | undefined {
-    const [first] = this.#nodes.table.names(slot);
-    if (first === undefined) return undefined;
-    const key = this.#nodes.directoryKeyIfAny(slot) === '' ? '' : this.#nodes.keyOf(first.parent, first.name);
-    const inode = this.#nodes.inUse(slot);
-    switch (name) {
-      case 'etag': {
-        const validator =
-          inode === undefined ? this.#nodes.record(slot)?.validator : inode.base(first.parent, first.name);
-        return validator === undefined ? undefined : Buffer.from(validator);
-      }
-      case 'key':
-        return Buffer.from(key);
-      case 'backend':
-        return Buffer.from(this.#nodes.context.path);
-      case 'cached':
-        return Buffer.from(
-          inode?.staged !== undefined ? 'staged' : inode?.clean?.complete === true ? 'whole' : 'unknown',
-        );
-      default:
-        return undefined;
-    }
-  }
 }
 
 function refuseForeign(name: ByteString): void {
-  if (name.startsWith(OWN)) throw new MirageError(`${name} is read only`, { errno: 'EPERM' });
+  if (name.startsWith(OWN_PREFIX)) throw new MirageError(`${name} is read only`, { errno: 'EPERM' });
   if (name.startsWith('system.')) throw new MirageError(`${name}: no ACLs here`, { errno: 'ENOTSUP' });
+}
+
+function answerText(value: string | undefined, reply: ExtendedAttributeReply): void {
+  if (value === undefined) reply.fail(errno.ENODATA);
+  else reply.value = Buffer.from(value);
 }

@@ -33,6 +33,7 @@ import { Links } from './links.js';
 import { Nodes } from './nodes.js';
 import { OpenFiles } from './open-files.js';
 import { OpenHandles } from './open-handles.js';
+import { OwnAttributes } from './own-attributes.js';
 import type { ObjectVolumeParts } from './parts.js';
 import { Reading } from './reading.js';
 import { Moves } from './rename.js';
@@ -88,7 +89,8 @@ export class ObjectVolume implements Volume {
       trees,
     );
     this.#links = new Links(nodes, this.#commits, this.#copies);
-    this.#attributes = new AttributeChanges(nodes, this.#commits, this.#files);
+    const own = new OwnAttributes(nodes, this.#directories, this.#commits, this.#copies);
+    this.#attributes = new AttributeChanges(nodes, this.#commits, this.#files, own);
     new Settling(nodes, this.#commits).begin();
   }
 
@@ -175,8 +177,8 @@ export class ObjectVolume implements Volume {
     const attributes = await this.#attributes.setattr(call, this.#slot(node), change);
     return { attributes, attributesValid: this.#nodes.fullyValid };
   }
-  getxattr(_call: Call, node: NodeId, name: ByteString, reply: ExtendedAttributeReply): void {
-    this.#attributes.getxattr(this.#slot(node), name, reply);
+  getxattr(_call: Call, node: NodeId, name: ByteString, reply: ExtendedAttributeReply): Answer<void> {
+    return this.#attributes.getxattr(this.#slot(node), name, reply);
   }
   listxattr(_call: Call, node: NodeId): ByteString[] {
     return this.#attributes.listxattr(this.#slot(node));

@@ -9,6 +9,7 @@ import { rootOf, type VolumeContext } from '../volume.js';
 import { inodeNumberOf, timestamp } from './attributes-of.js';
 import { InodeTable, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
 import type { WriteBehind } from './journal/write-behind.js';
+import { Lifetimes } from './lifetimes.js';
 import { componentOf, LongNames, NAME_BYTES } from './names.js';
 import type { ObjectVolumeOptions, ObjectVolumeParts } from './parts.js';
 import { absentRecord, inodeNumberOfGroup } from './records.js';
@@ -33,7 +34,9 @@ export class Rows {
   readonly location: LocationId;
   readonly longNames = new LongNames();
 
-  readonly #identity: string;
+  /** What is mounted: endpoint, bucket, prefix. */
+  readonly identity: string;
+  readonly #lifetimes: Lifetimes;
   readonly #directoryKeys = new Map<Slot, string>();
   /** Link counts of directories that were asked for, by key. */
   readonly #links = new Map<string, number>();
@@ -47,7 +50,8 @@ export class Rows {
     this.content = parts.content;
     this.context = parts.context;
     this.options = parts.options;
-    this.#identity = parts.identity;
+    this.#lifetimes = new Lifetimes(parts.options);
+    this.identity = parts.identity;
     this.location = parts.metadata.location(parts.identity);
     const root = rootOf(parts.context.index);
     this.table = new InodeTable(root, inodeNumberOf(`${parts.identity}\0`), (slot) => {
@@ -164,17 +168,22 @@ export class Rows {
     return this.context.clock.wall();
   }
 
-  /** Nanoseconds that something seen at `seenAt` may still be believed; 0: ask again. */
-  validFor(seenAt: number): number {
-    const { ttl, freshness } = this.options;
-    if (freshness === 'offline') return ttl * NANOSECONDS;
+  /** Nanoseconds that something seen at `seenAt` in a directory may still be believed; 0: ask again. */
+  validFor(seenAt: number, directory?: string): number {
+    const ttl = this.#lifetimes.of(directory);
+    if (this.options.freshness === 'offline') return ttl * NANOSECONDS;
     const now = this.now();
     // Seen in the future: the clock was set back, and nobody knows how long ago it was.
     const left = seenAt > now ? 0 : seenAt + ttl - now;
     return left > 0 ? Math.floor(left * NANOSECONDS) : 0;
   }
+  /** The same for what is known now. */
+  fullyValidIn(directory: string): number {
+    return this.#lifetimes.of(directory) * NANOSECONDS;
+  }
+  /** As much in any directory. */
   get fullyValid(): number {
-    return this.options.ttl * NANOSECONDS;
+    return this.#lifetimes.of(undefined) * NANOSECONDS;
   }
 
   // What stat derives from rows.
@@ -221,6 +230,6 @@ export class Rows {
   /** The inode number of what has none of its own: that of its hard links, else one of its key. */
   derivedInodeNumber(parent: Slot, name: ByteString, group: string | undefined): number {
     const own = group === undefined ? undefined : inodeNumberOfGroup(group);
-    return own ?? inodeNumberOf(`${this.#identity}\0${this.keyOf(parent, name)}`);
+    return own ?? inodeNumberOf(`${this.identity}\0${this.keyOf(parent, name)}`);
   }
 }
