@@ -44,6 +44,8 @@ export class RemoteFiles {
   readonly #open = new Map<Handle, OpenFile>();
   #next: Handle = 1;
   #retrying: NodeJS.Timeout | undefined;
+  /** The node whose opening was told to look again, and until when it is not told so once more (wall time, milliseconds). */
+  #lookedAgain: { slot: Slot; until: number } = { slot: NONE, until: 0 };
 
   constructor(tree: RemoteTree, owners: Owners) {
     this.#tree = tree;
@@ -120,11 +122,24 @@ export class RemoteFiles {
       const askedAt = tree.now();
       const opened = await this.#openNamed(node, parent, name, how, askedAt);
       node.onServer.adopt(opened.handle, how);
+      const before = tree.version(node);
       if (truncating) await this.#truncated(node, opened.attributes);
-      else tree.heard(parent, name, opened.attributes, askedAt);
+      else {
+        tree.heard(parent, name, opened.attributes, askedAt);
+        if (tree.version(node) !== before) this.#lookAgain(node);
+      }
     }
     if (mode.killPrivileges === true && truncating) await this.#clearPrivileges(node);
     this.#admit(node, mode, reply);
+  }
+
+  /** The kernel goes by the old size until it has looked the name up again, which ESTALE makes it do: once, for a file may change all the time. */
+  #lookAgain(node: RemoteNode): void {
+    const now = this.#tree.now();
+    const { slot, until } = this.#lookedAgain;
+    if (slot === node.slot && now < until) return;
+    this.#lookedAgain = { slot: node.slot, until: now + BELIEVED };
+    throw new MirageError('the file has changed on the server', { errno: 'ESTALE' });
   }
 
   /** Opens the file of a name, and makes sure that it is the one that handles of the node are open on. */
