@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { parseHtmlIndex, parseJsonIndex } from '../../src/backends/http/index-page.js';
-import { unbelieved, traitsOf } from '../../src/backends/http/index-traits.js';
+import { traitsOf, unbelieved } from '../../src/backends/http/index-traits.js';
 import { componentOf, segmentOf } from '../../src/backends/http/names.js';
 
 const directory = new URL('http://host:81/files/here/');

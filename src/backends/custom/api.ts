@@ -15,8 +15,8 @@ import type {
   WriteOptions,
 } from '../contract.js';
 
-export { conformanceChecks, runCheck, runChecks } from '../conformance/kit.js';
 export type { Check, CheckResult } from '../conformance/kit.js';
+export { conformanceChecks, runCheck, runChecks } from '../conformance/kit.js';
 export type * from '../contract.js';
 
 export interface CustomModule {

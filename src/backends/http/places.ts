@@ -1,6 +1,7 @@
 /** Where the keys of a mount are on the web: below one URL, or as a manifest lists them. */
-import type { HttpOptions, ManifestFile } from './options.js';
+
 import { segmentOf } from './names.js';
+import type { HttpOptions, ManifestFile } from './options.js';
 
 /** What the configuration itself says of a file. */
 export interface Given {
