@@ -261,6 +261,15 @@ describe('what was not begun is put together', () => {
     expect(bench.begun.at(-1)).toBe('remove a');
   });
 
+  test('what was taken back behind something under way is never begun', async () => {
+    const bench = later();
+    bench.add(put('a', '1'));
+    bench.add(put('a', '2', match(provisional('1'))));
+    bench.add(remove('a', provisional('2')));
+    await bench.end('put a');
+    expect(bench.begun).toEqual(['put a', 'remove a']);
+  });
+
   test('nor is what may have reached the store', async () => {
     const bench = later();
     bench.add(put('a', '1'));

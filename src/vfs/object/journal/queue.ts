@@ -36,7 +36,7 @@ export interface Change {
 }
 
 interface Entry extends Work {
-  blockers: number;
+  readonly blockers: Set<Entry>;
   readonly followers: Set<Entry>;
   begun: boolean;
   state: 'waiting' | 'running' | 'gone';
@@ -204,7 +204,7 @@ export class Queue {
       sequence,
       intent,
       begun,
-      blockers: 0,
+      blockers: new Set(),
       followers: new Set(),
       state: 'waiting',
       attempts: 0,
@@ -228,9 +228,8 @@ export class Queue {
 
   #insert(entry: Entry): void {
     for (const other of this.#overlapping(entry.intent)) {
-      if (other.followers.has(entry)) continue;
       other.followers.add(entry);
-      entry.blockers++;
+      entry.blockers.add(other);
     }
     this.#entries.set(entry.sequence, entry);
     for (const key of keysOf(entry.intent)) {
@@ -238,7 +237,7 @@ export class Queue {
       addTo(this.#byParent, parentOf(key), entry);
     }
     if (entry.intent.kind === 'moveTree') this.#trees.add(entry);
-    if (entry.blockers === 0) this.#ready.add(entry);
+    if (entry.blockers.size === 0) this.#ready.add(entry);
   }
 
   *#overlapping(intent: Intent): IterableIterator<Entry> {
@@ -277,9 +276,10 @@ export class Queue {
       removeFrom(this.#byKey, key, entry);
       removeFrom(this.#byParent, parentOf(key), entry);
     }
+    for (const blocker of entry.blockers) blocker.followers.delete(entry);
     for (const follower of entry.followers) {
-      follower.blockers--;
-      if (follower.blockers === 0) this.#ready.add(follower);
+      follower.blockers.delete(entry);
+      if (follower.blockers.size === 0) this.#ready.add(follower);
     }
     for (const tell of entry.whenGone) tell();
   }
