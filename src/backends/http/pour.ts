@@ -3,6 +3,7 @@ import type { Readable, Transform } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteRange, ByteSink } from '../contract.js';
+import { eachChunk } from './chunks.js';
 import type { Answer } from './client.js';
 import { toMirageError } from './errors.js';
 import { contentRange } from './versions.js';
@@ -49,27 +50,26 @@ export async function pour(
   const end = Math.min(range.offset + range.length, size ?? Number.POSITIVE_INFINITY);
   const body = decoded(answer.body, codings, subject);
   let quiet = 0;
+  const passOver = (bytes: number): void | Promise<void> => {
+    quiet += bytes;
+    if (quiet < SIGN_OF_LIFE) return undefined;
+    quiet = 0;
+    return sink.write(NOTHING);
+  };
   let whole = false;
   try {
-    for await (const data of body) {
-      const chunk = data as Buffer;
+    await eachChunk(body, (chunk) => {
       hash?.update(chunk);
       const from = Math.max(0, range.offset - position);
       const to = Math.min(chunk.length, end - position);
       position += chunk.length;
-      if (from < to) {
-        const full = sink.write(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to));
-        if (full !== undefined) await full;
-        quiet = 0;
-      } else {
-        quiet += chunk.length;
-        if (quiet >= SIGN_OF_LIFE) {
-          quiet = 0;
-          await sink.write(NOTHING);
-        }
-      }
-      if (position >= end && hash === undefined && (part === undefined || part.end > end)) break;
-    }
+      const waiting =
+        from < to
+          ? sink.write(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to))
+          : passOver(chunk.length);
+      const enough = position >= end && hash === undefined && (part === undefined || part.end > end);
+      return waiting === undefined ? enough : waiting.then(() => enough);
+    });
     whole = position >= (part?.end ?? size ?? 0);
   } catch (error) {
     throw toMirageError(error, subject, signal);
