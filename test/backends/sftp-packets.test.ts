@@ -1,6 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { readAttributes, toServerAttributes, writeAttributes } from '../../src/backends/sftp/attributes.js';
+import {
+  readAttributes,
+  toServerAttributes,
+  userOwners,
+  writeAttributes,
+} from '../../src/backends/sftp/attributes.js';
 import { PacketType, ReplyPacket, RequestPacket } from '../../src/backends/sftp/packet.js';
 import { PacketStream } from '../../src/backends/sftp/packet-stream.js';
 import { MirageError } from '../../src/errors/mirage-error.js';
@@ -138,5 +143,14 @@ describe('fields', () => {
     const same = (id: number) => id;
     const owners = { uidHere: same, gidHere: same, uidThere: same, gidThere: same };
     expect(toServerAttributes({}, owners, longname).links).toBe(links);
+  });
+
+  test('idmap user: who we are there is who we are here, and back', () => {
+    const owners = userOwners({ uid: 1001, gid: 1002 }, { uid: 7, gid: 8 });
+    const seen = toServerAttributes({ mode: 0o100644, uid: 1001, gid: 1002 }, owners);
+    expect([seen.uid, seen.gid]).toEqual([7, 8]);
+    const others = toServerAttributes({ mode: 0o100644, uid: 0, gid: 7 }, owners);
+    expect([others.uid, others.gid]).toEqual([0, 7]);
+    expect([owners.uidThere(7), owners.gidThere(8), owners.uidThere(0)]).toEqual([1001, 1002, 0]);
   });
 });

@@ -32,6 +32,10 @@ import { readIntoFile, writeFromFile } from './transfer.js';
 /** READDIR requests under way: the first answers of a large directory tell that there is more. */
 const FIRST_LISTINGS = 2;
 const MOST_LISTINGS = 16;
+/** OpenSSH answers with a hundred names as long as it has as many: fewer are the last ones. */
+const FULL_PAGE = 64;
+/** Names that a listing remembers, so as not to give them again if it has to begin again. */
+const REMEMBERED_NAMES = 100_000;
 /** A server is busy with one copy for so many bytes at most, and answers nobody else on the connection meanwhile. */
 const COPY_BYTES = 64 * 2 ** 20;
 /** NUL cannot be in a path, and would cut it short at some servers. */
@@ -89,6 +93,13 @@ export class SftpFileServer implements FileServer {
     const place = this.at(path);
     const given = new Set<string>();
     return this.#connections.run(context, true, async (ask) => {
+      if (given.size >= REMEMBERED_NAMES) {
+        throw new MirageError(`list ${shown(place)}: the connection was lost in a large directory`, {
+          errno: 'EHOSTDOWN',
+          retryable: true,
+          hint: 'list it again',
+        });
+      }
       const handle = await explained(ask, { operation: 'list', path: place }, ask.opendir(place));
       const running: ReturnType<Requests['readdir']>[] = [];
       const begin = (): void => {
@@ -102,7 +113,7 @@ export class SftpFileServer implements FileServer {
         for (;;) {
           const page = await running.shift()!;
           if (page.length === 0) return;
-          wanted = Math.min(MOST_LISTINGS, wanted * 2);
+          wanted = page.length < FULL_PAGE ? 1 : Math.min(MOST_LISTINGS, wanted * 2);
           while (running.length < wanted) begin();
           const entries: ServerEntry[] = [];
           for (const { name, longname, attributes } of page) {
@@ -112,7 +123,7 @@ export class SftpFileServer implements FileServer {
             entries.push({ ...this.attributes(attributes, longname), name });
           }
           await onPage(entries);
-          for (const { name } of entries) given.add(name);
+          if (given.size < REMEMBERED_NAMES) for (const { name } of entries) given.add(name);
         }
       } finally {
         void ask.close(handle).catch(() => undefined);
@@ -229,7 +240,9 @@ export class SftpFileServer implements FileServer {
       return;
     }
     try {
-      await this.#with(handle, context, (ask, remote) => ask.close(remote));
+      // Also for a caller that has given up: the server would keep the file open.
+      const patient = context.signal.aborted ? { signal: new AbortController().signal } : context;
+      await this.#with(handle, patient, (ask, remote) => ask.close(remote));
     } finally {
       this.#handles.delete(handle);
     }

@@ -42,7 +42,7 @@ export interface RequestOptions {
 }
 
 /** The server may take so many times the timeout for what takes it long. */
-const SLOW_FACTOR = 20;
+const SLOW_FACTOR = 4;
 
 interface Pending extends Waiting {
   readonly options: RequestOptions;

@@ -228,7 +228,7 @@ function failureOf(said: string, destination: Destination): MirageError {
   if (/host key verification failed/i.test(said)) {
     return new MirageError(`ssh refuses the host key of ${destination.host}`, { errno: 'EACCES', cause });
   }
-  if (/bad configuration option|unsupported option|unknown option|bad .* specification/i.test(said)) {
+  if (/bad configuration option|unsupported option|unknown option|bad .* spec/i.test(said)) {
     return new MirageError('the ssh program of this host does not know our options', {
       errno: 'ENOTSUP',
       cause,
