@@ -35,6 +35,11 @@ export class BlockCache {
     return fd;
   }
 
+  /** Bytes that all files take. */
+  get used(): number {
+    return this.#space.used;
+  }
+
   /** Counts bytes that a file is about to take. Throws ENOSPC. */
   take(bytes: number): void {
     this.#space.take(bytes, false);

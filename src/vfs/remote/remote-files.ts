@@ -472,7 +472,7 @@ export class RemoteFiles {
     for (const node of this.#tree.allInUse()) {
       if (!node.holdsTruth || this.#tree.table.parent(node.slot) === NONE) continue;
       const path = Buffer.from(this.#tree.pathIfAny(node.slot) ?? '', 'latin1').toString('utf8');
-      left.push(`${this.#tree.context.path}/${path} (${node.unsent} bytes)`);
+      left.push(`${this.#tree.context.path.replace(/\/$/, '')}/${path} (${node.unsent} bytes)`);
     }
     return left;
   }
