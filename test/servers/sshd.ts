@@ -43,13 +43,15 @@ export interface Sshd {
 export interface SshdOptions {
   /** Lines of sshd_config that go first, and so win. */
   readonly configuration?: readonly string[];
+  /** False: the server knows no SFTP. */
+  readonly sftp?: boolean;
 }
 
 /**
  * Starts an OpenSSH server of its own on a free port. It sees users that this host has not (a guest with a password): its files
  * of users are its own, in a mount namespace of its own.
  */
-export async function startSshd({ configuration = [] }: SshdOptions = {}): Promise<Sshd> {
+export async function startSshd({ configuration = [], sftp = true }: SshdOptions = {}): Promise<Sshd> {
   const folder = mkdtempSync(join(tmpdir(), 'mirage-sshd-'));
   const file = (name: string): string => join(folder, name);
   const isRoot = userInfo().uid === 0;
@@ -97,7 +99,7 @@ export async function startSshd({ configuration = [] }: SshdOptions = {}): Promi
         'MaxSessions 100',
         'MaxStartups 100',
         'AllowTcpForwarding yes',
-        'Subsystem sftp internal-sftp',
+        ...(sftp ? ['Subsystem sftp internal-sftp'] : []),
         '',
       ].join('\n'),
     );
