@@ -23,6 +23,8 @@ export interface MountConfiguration {
   readonly placement: MountType['placement'];
   readonly mode: 'read' | 'write' | 'exec';
   readonly ttl: number;
+  /** Folders with a ttl of their own: path below the mount, without slashes around it → milliseconds. */
+  readonly ttls: Readonly<Record<string, number>>;
   readonly freshness: 'ttl' | 'open' | 'offline' | 'now' | 'inotify';
   /** POSIX ACLs of the files count. */
   readonly acl: boolean;

@@ -57,6 +57,12 @@ export const mountSchema = z.strictObject({
   type: z.string().describe('kind of store'),
   mode: z.enum(['read', 'write', 'exec']).default('read').describe('exec: files may carry the x bit, too'),
   ttl: duration().optional(),
+  ttls: z
+    .record(z.string(), duration())
+    .default({})
+    .describe(
+      'folder of the mount → its own ttl, with all that lies below: { "logs/": 5s }; the nearest one counts',
+    ),
   freshness: z.enum(['ttl', 'open', 'offline', 'now', 'inotify']).optional(),
   acl: z
     .boolean()

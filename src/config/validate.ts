@@ -161,6 +161,7 @@ function checkMount(
       remedy: 'leave the key out',
     });
   }
+  const ttls = folders(commonResult?.ttls ?? {}, [...path, 'ttls'], document, problems);
   if (commonResult === undefined || options === undefined) return undefined;
   // A key of the same name in both would be read by the wrong one.
   for (const key of ownKeys)
@@ -171,12 +172,36 @@ function checkMount(
     placement: type.placement,
     mode: commonResult.mode,
     ttl: commonResult.ttl ?? inherited?.ttl ?? 0,
+    ttls,
     freshness,
     acl: type.placement === 'inline' && (commonResult.acl ?? inherited?.allowOther === true),
     writeBack: commonResult.writeBack,
     conflicts: commonResult.conflicts,
     options,
   };
+}
+
+/** Paths of folders as the store knows them: without slashes around. */
+function folders(
+  values: Readonly<Record<string, number>>,
+  path: Path,
+  document: ConfigurationDocument,
+  problems: Problem[],
+): Record<string, number> {
+  const found: Record<string, number> = {};
+  for (const [key, value] of Object.entries(values)) {
+    const folder = key.replace(/^\/+|\/+$/g, '');
+    found[folder] = value;
+    if (folder !== '' && folder.split('/').every((name) => name !== '' && name !== '.' && name !== '..'))
+      continue;
+    problems.push({
+      place: document.place([...path, key]),
+      what: `"${key}" names no folder of the mount`,
+      why: 'a folder is written as a path below the mount',
+      remedy: folder === '' ? 'write ttl for the whole mount' : 'write it without empty names, . and ..',
+    });
+  }
+  return found;
 }
 
 function checkNested(

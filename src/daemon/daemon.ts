@@ -296,8 +296,10 @@ async function openParts(
         cache: configuration.cache,
         conflicts: state.conflicts,
         journal: state.journal,
-        mounts: [...mounts].map(([index, { path, mode, ttl, freshness, acl, writeBack, conflicts }]) => {
-          return { index, path, mode, ttl, freshness, acl, writeBack, conflicts, store: access.get(index) };
+        mounts: [...mounts].map(([index, mount]) => {
+          const { path, mode, ttl, ttls, freshness, acl, writeBack, conflicts } = mount;
+          const store = access.get(index);
+          return { index, path, mode, ttl, ttls, freshness, acl, writeBack, conflicts, store };
         }),
       },
       host,

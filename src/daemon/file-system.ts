@@ -33,7 +33,7 @@ export interface FileSystemPlan {
 
 export type PlannedMount = Pick<
   MountConfiguration,
-  'path' | 'mode' | 'ttl' | 'freshness' | 'acl' | 'writeBack' | 'conflicts'
+  'path' | 'mode' | 'ttl' | 'ttls' | 'freshness' | 'acl' | 'writeBack' | 'conflicts'
 > & {
   readonly index: number;
   /** undefined: not reachable yet. */

@@ -29,7 +29,7 @@ export interface ObjectVolumesOptions {
 
 export type ObjectMount = Pick<
   MountConfiguration,
-  'path' | 'mode' | 'ttl' | 'freshness' | 'writeBack' | 'conflicts'
+  'path' | 'mode' | 'ttl' | 'ttls' | 'freshness' | 'writeBack' | 'conflicts'
 > & { readonly index: number };
 
 interface Shared {
@@ -64,6 +64,7 @@ export class ObjectVolumes {
       context,
       options: {
         ttl: mount.ttl,
+        ttls: mount.ttls,
         freshness: mount.freshness as 'ttl' | 'open' | 'offline',
         listedNodes: this.#options.listedNodes,
         conflicts: mount.conflicts,

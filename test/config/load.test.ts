@@ -67,6 +67,7 @@ test('a whole configuration: defaults filled in, sizes in bytes, times in millis
   const common = {
     mode: 'read',
     ttl: 300_000,
+    ttls: {},
     freshness: 'inotify',
     // As other users may enter.
     acl: true,
@@ -96,6 +97,11 @@ test('a whole configuration: defaults filled in, sizes in bytes, times in millis
       options: { size: 1.5 * 2 ** 20 },
     },
   ]);
+});
+
+test('folders may have a ttl of their own, however their path is written', () => {
+  const text = 'mountpoint: /m\nmounts: { s: { type: s3, bucket: b, ttls: { logs/: 5s, /a/b: 1h } } }';
+  expect(load(text).mounts[0]!.ttls).toEqual({ logs: 5000, 'a/b': 3_600_000 });
 });
 
 test('the keys of a store may stand below config', () => {
@@ -208,6 +214,12 @@ describe('what is wrong is said with file, line and the nearest valid key', () =
       5,
       'mounts.t.ttl has a wrong value',
       'it takes seconds, or a number with ms, s, m, h, d: 60s',
+    ],
+    [
+      'mountpoint: /m\nmounts:\n  t:\n    type: s3\n    bucket: b\n    ttls:\n      a/../b: 5s',
+      7,
+      '"a/../b" names no folder of the mount',
+      'write it without empty names, . and ..',
     ],
     [
       'mountpoint: /m\nmounts:\n  t:\n    type: ram\n    freshness: open',

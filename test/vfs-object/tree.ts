@@ -123,6 +123,7 @@ export class Tree {
       },
       options: {
         ttl: 60_000,
+        ttls: {},
         freshness: 'ttl',
         listedNodes: 100_000,
         conflicts: 'sidecar',
@@ -275,7 +276,7 @@ export class Tree {
   }
   async getxattr(path: string, name: string): Promise<string> {
     const reply = new ExtendedAttributeReply();
-    this.volume.getxattr(this.call, await this.node(path), name, reply);
+    await this.volume.getxattr(this.call, await this.node(path), name, reply);
     if (reply.errno !== 0) throw failure(reply.errno);
     return Buffer.from(reply.value as Uint8Array).toString();
   }

@@ -139,13 +139,13 @@ export class DirectoryReading {
         const own = known !== NONE && nodes.inUse(known)?.holdsTruth === true;
         if (row.seenAt !== seenAt) {
           seenAt = row.seenAt;
-          valid = nodes.validFor(seenAt);
+          valid = nodes.validFor(seenAt, directory);
         }
         // Not heard of yet in this listing, and too old to be believed without.
         if (listing !== undefined && !own && !listing.has(row) && valid === 0) return false;
         if (!isUnknown(row) || own) {
           if (!sink.fits(row.name.length)) return true;
-          this.#emitRow(slot, directory, known, own ? nodes.fullyValid : valid, row, sink, own);
+          this.#emitRow(slot, directory, known, own ? nodes.fullyValidIn(directory) : valid, row, sink, own);
         }
         after = row.position;
         this.#reached = after + DOTS;

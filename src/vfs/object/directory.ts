@@ -52,6 +52,23 @@ export class Directories {
   releasedir(handle: Handle): void {
     this.#reading.releasedir(handle);
   }
+  /**
+   * What is known of a file or directory, and of what is in it, is not so any more; resolves when the store has said what is. Everything
+   * further below is asked again when somebody looks.
+   */
+  async revalidate(slot: Slot): Promise<void> {
+    const nodes = this.#nodes;
+    for (const { parent, name } of slot === ROOT_SLOT ? [] : nodes.table.names(slot)) {
+      await this.askStore(parent, name);
+      if (nodes.table.parent(parent) !== NONE)
+        nodes.context.notifier.invalidateEntry(nodes.table.id(parent), name);
+    }
+    const directory = nodes.table.isDirectory(slot) ? nodes.directoryKeyIfAny(slot) : undefined;
+    if (directory === undefined) return;
+    this.#listings.forgetInKernel(slot, directory);
+    nodes.metadata.expire(nodes.location, directory);
+    await this.#listings.refresh(slot);
+  }
   readdir(slot: Slot, handle: Handle, cookie: number, sink: DirectorySink): Answer<void> {
     return this.#reading.readdir(slot, handle, cookie, sink);
   }
@@ -89,21 +106,21 @@ export class Directories {
   #answerKnown(parent: Slot, name: ByteString, reply: EntryReply, scratch: Attributes): boolean {
     const nodes = this.#nodes;
     const slot = nodes.table.child(parent, name);
+    const directory = nodes.directoryKey(parent);
     if (slot !== NONE && nodes.inUse(slot)?.holdsTruth === true) {
-      nodes.answer(slot, nodes.fullyValid, reply, scratch);
+      nodes.answer(slot, nodes.fullyValidIn(directory), reply, scratch);
       return true;
     }
-    const directory = nodes.directoryKey(parent);
     const record = nodes.metadata.entry(nodes.location, directory, name);
     if (record === undefined) {
       const completeAt = nodes.metadata.listing(nodes.location, directory).completeAt;
-      const valid = completeAt === undefined ? 0 : nodes.validFor(completeAt);
+      const valid = completeAt === undefined ? 0 : nodes.validFor(completeAt, directory);
       if (valid === 0) return false;
       reply.nodeId = 0;
       reply.entryValid = valid;
       return true;
     }
-    const valid = nodes.validFor(record.seenAt);
+    const valid = nodes.validFor(record.seenAt, directory);
     if (valid === 0) return false;
     if (record.kind === 'absent') {
       reply.nodeId = 0;
@@ -146,7 +163,7 @@ export class Directories {
     }
     if (
       completeAt !== undefined &&
-      this.#nodes.validFor(completeAt) === 0 &&
+      this.#nodes.validFor(completeAt, directory) === 0 &&
       !this.#listings.isLarge(directory)
     ) {
       await this.#listings.refresh(parent);
@@ -188,7 +205,11 @@ export class Directories {
       nodes.putAbsent(parent, name);
       return;
     }
-    if (info.kind === 'file' && previous?.kind === 'directory' && nodes.validFor(previous.seenAt) > 0) {
+    if (
+      info.kind === 'file' &&
+      previous?.kind === 'directory' &&
+      nodes.validFor(previous.seenAt, directory) > 0
+    ) {
       // The store has both, and answers a question for the name with the file.
       const { position: _, ...folder } = previous;
       nodes.put(parent, { ...folder, attributes: folder.attributes ?? {} });
@@ -205,20 +226,19 @@ export class Directories {
 
   getattr(slot: Slot, reply: AttributesReply): Answer<void> {
     const nodes = this.#nodes;
-    const inode = nodes.inUse(slot);
-    const record = slot === ROOT_SLOT || inode !== undefined ? undefined : nodes.record(slot);
-    const valid = record === undefined ? nodes.fullyValid : nodes.validFor(record.seenAt);
     const parent = nodes.table.parent(slot);
-    const directory = record === undefined || parent === NONE ? undefined : nodes.directoryKey(parent);
+    const directory = parent === NONE ? undefined : nodes.directoryKeyIfAny(parent);
+    const fromRow = slot !== ROOT_SLOT && directory !== undefined && nodes.inUse(slot) === undefined;
+    const record = fromRow ? nodes.record(slot) : undefined;
+    let valid = directory === undefined ? nodes.fullyValid : nodes.fullyValidIn(directory);
     if (record !== undefined && directory !== undefined) {
-      const asks = valid === 0 || isNameOnly(record) || this.#unknown.mustAskUnlessWalked(directory, record);
+      const left = nodes.validFor(record.seenAt, directory);
+      valid = this.#unknown.validFor(directory, record, left);
+      const asks = left === 0 || isNameOnly(record) || this.#unknown.mustAskUnlessWalked(directory, record);
       if (asks) return this.#getattrSlowly(slot, reply);
     }
-    if (!nodes.fill(slot, this.#scratch)) return this.#getattrSlowly(slot, reply);
-    reply.attributesValid =
-      record === undefined || directory === undefined
-        ? valid
-        : this.#unknown.validFor(directory, record, valid);
+    if (!nodes.fill(slot, this.#scratch, record)) return this.#getattrSlowly(slot, reply);
+    reply.attributesValid = valid;
     reply.attributes = this.#scratch;
     return undefined;
   }
@@ -245,7 +265,7 @@ export class Directories {
         reply.fail(errno.ESTALE);
         return;
       }
-      reply.attributesValid = this.#nodes.validFor(record.seenAt);
+      reply.attributesValid = this.#nodes.validFor(record.seenAt, this.#nodes.directoryKey(parent));
       reply.attributes = attributes;
     } finally {
       table.unpin(slot);

@@ -2,12 +2,13 @@
 import type { ListPage } from '../../backends/contract.js';
 import type { EntryRecord, ListingWriter, NewEntryRecord } from '../../metadata/contract.js';
 import type { ByteString } from '../operations.js';
-import type { Slot } from './inode-table.js';
+import { NONE, type Slot } from './inode-table.js';
 import { nameOf, nameOfFileBesideDirectory } from './names.js';
 import type { Nodes } from './nodes.js';
 import { recordOf } from './records.js';
 import { Remembered } from './remembered.js';
 
+const ROWS_AT_ONCE = 256;
 /** Pages that a listing brings although its readers have gone meanwhile: the directory is complete then, for most. */
 const UNWANTED_PAGES = 8;
 
@@ -75,7 +76,7 @@ export class Listings {
 
   isComplete(directory: string): boolean {
     const { completeAt } = this.#nodes.metadata.listing(this.#nodes.location, directory);
-    return completeAt !== undefined && this.#nodes.validFor(completeAt) > 0;
+    return completeAt !== undefined && this.#nodes.validFor(completeAt, directory) > 0;
   }
 
   /** Asks the store for the whole directory, and waits for the last page. */
@@ -132,6 +133,20 @@ export class Listings {
     return listing;
   }
 
+  /** The kernel asks again for every name in a directory that it may know. */
+  forgetInKernel(slot: Slot, directory: string): void {
+    const { metadata, location, table, context } = this.#nodes;
+    for (let after = 0; ; ) {
+      const rows = metadata.entries(location, directory, after, ROWS_AT_ONCE);
+      for (const { name, position } of rows) {
+        if (table.child(slot, name) !== NONE) context.notifier.invalidateEntry(table.id(slot), name);
+        after = position;
+      }
+      if (rows.length < ROWS_AT_ONCE) break;
+    }
+    context.notifier.invalidateNode(table.id(slot), 0, 0);
+  }
+
   async #pages(slot: Slot, directory: string, listing: RunningListing): Promise<void> {
     const { metadata, location, port, mount } = this.#nodes;
     const stopped = new AbortController();
@@ -149,7 +164,7 @@ export class Listings {
         const { cursor } = page;
         // The next one is on its way while this one is taken in.
         const next = cursor !== undefined && listing.goesOn(pages) ? ask(cursor) : undefined;
-        writer.page(this.#rows(writer, page, directory, listing.startedAt));
+        writer.page(this.#rows(writer, page, slot, directory, listing.startedAt));
         if (pages === 1 && cursor !== undefined) this.#large.set(directory, true);
         if (cursor === undefined) {
           if (pages === 1) this.#large.delete(directory);
@@ -182,7 +197,23 @@ export class Listings {
     }
   }
 
-  #rows(writer: ListingWriter, page: ListPage, directory: string, started: number): NewEntryRecord[] {
+  /** Another host has made or changed the file: the kernel need not wait until what it knows has grown old. */
+  #tellKernel(slot: Slot, before: EntryRecord, now: NewEntryRecord): void {
+    const { table, context } = this.#nodes;
+    if (now.kind !== 'file' || (before.kind === 'file' && before.validator === now.validator)) return;
+    const known = table.child(slot, now.name);
+    if (before.kind === 'absent' || (known !== NONE && this.#nodes.inUse(known)?.holdsTruth !== true)) {
+      context.notifier.invalidateEntry(table.id(slot), now.name);
+    }
+  }
+
+  #rows(
+    writer: ListingWriter,
+    page: ListPage,
+    slot: Slot,
+    directory: string,
+    started: number,
+  ): NewEntryRecord[] {
     const { longNames } = this.#nodes;
     const rows = new Map<ByteString, NewEntryRecord>();
     for (const info of page.entries) {
@@ -191,6 +222,7 @@ export class Listings {
       const name = nameOf(component);
       const previous = writer.known(name);
       const record = recordOf(info, name, previous, started);
+      if (previous !== undefined) this.#tellKernel(slot, previous, record);
       longNames.remember(directory, name, component);
       const twin = rows.get(name) ?? (previous?.seenAt === started ? previous : undefined);
       if (twin === undefined || twin.kind === 'absent' || twin.kind === record.kind) {

@@ -141,7 +141,8 @@ export class Nodes extends Rows {
     const attributes = new Attributes();
     this.fill(slot, attributes);
     this.table.remember(slot);
-    const valid = this.fullyValid;
+    const parent = this.table.parent(slot);
+    const valid = this.fullyValidIn(parent === NONE ? '' : this.directoryKey(parent));
     return { nodeId: this.table.id(slot), entryValid: valid, attributesValid: valid, attributes };
   }
 

@@ -8,7 +8,7 @@ import type { Answer, ByteString } from '../operations.js';
 import type { Commits } from './commit.js';
 import type { Copies } from './copies.js';
 import type { Directories } from './directory.js';
-import { NONE, type Slot } from './inode-table.js';
+import type { Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 
 export const OWN_PREFIX = 'user.mirage.';
@@ -58,7 +58,7 @@ export class OwnAttributes {
     if (key === undefined) throw new MirageError('the name is gone', { errno: 'ESTALE' });
     switch (name) {
       case 'refresh':
-        return this.#refresh(slot);
+        return this.#directories.revalidate(slot);
       case 'cached':
         if (value === 'all') return this.#fetch(slot);
         if (value !== 'none') throw unknownValue(name, 'all or none');
@@ -102,21 +102,6 @@ export class OwnAttributes {
     if (record?.kind !== 'file' || validator === undefined) return undefined;
     const size = nodes.inUse(slot)?.attributes.size ?? record.size;
     return { mount: nodes.mount, key, validator, size };
-  }
-
-  /** Asks the store now, whatever the time to live; of a directory at its next listing. */
-  async #refresh(slot: Slot): Promise<void> {
-    const nodes = this.#nodes;
-    if (nodes.table.isDirectory(slot)) {
-      nodes.metadata.expire(nodes.location, nodes.directoryKey(slot));
-      nodes.context.notifier.invalidateNode(nodes.table.id(slot), 0, 0);
-      return;
-    }
-    for (const { parent, name } of nodes.table.names(slot)) {
-      await this.#directories.askStore(parent, name);
-      if (nodes.table.parent(parent) === NONE) continue;
-      nodes.context.notifier.invalidateEntry(nodes.table.id(parent), name);
-    }
   }
 
   async #fetch(slot: Slot): Promise<void> {

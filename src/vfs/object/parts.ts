@@ -8,6 +8,8 @@ import type { WriteBehind } from './journal/write-behind.js';
 export interface ObjectVolumeOptions {
   /** How long what the store said is believed, milliseconds. */
   readonly ttl: number;
+  /** The same for folders and all below them, by key; the nearest one counts. */
+  readonly ttls: Readonly<Record<string, number>>;
   readonly freshness: 'ttl' | 'open' | 'offline';
   /** Nodes beyond which listings add no more: the kernel looks up the names that it needs. */
   readonly listedNodes: number;
