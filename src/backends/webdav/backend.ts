@@ -29,7 +29,7 @@ import { Guard, type Held, type Target, UNGUARDED } from './guard.js';
 import type { Locks } from './locks.js';
 import { pour, wholeSize } from './pour.js';
 import { COLLECTION, isByTime, timestampOf, validatorOfHeaders } from './properties.js';
-import { Resources, TEMPORARY } from './resources.js';
+import { Resources, UPLOADS } from './resources.js';
 import type { Traits } from './traits.js';
 import type { ChunkedUploads } from './uploads.js';
 
@@ -60,6 +60,7 @@ export class WebdavBackend
   readonly #parts: WebdavParts;
   readonly #resources: Resources;
   readonly #guard: Guard;
+  #uploads: Promise<void> | undefined;
 
   constructor(parts: WebdavParts) {
     const { client, addresses, locks, traits, log } = parts;
@@ -345,8 +346,14 @@ export class WebdavBackend
   ): Promise<ObjectInfo> {
     const { addresses, client, locks } = this.#parts;
     const folder = key.slice(0, Math.max(0, key.lastIndexOf('/')));
-    const temporary = `${folder === '' ? '' : `${folder}/`}${TEMPORARY}${randomUUID()}`;
+    const temporary = `${UPLOADS}/${randomUUID()}`;
     const attempt = { operation: 'write', subject: key, changes: true, signal: context.signal };
+    // A folder that nobody locks.
+    this.#uploads ??= this.createDirectory(UPLOADS, {}, { signal: AbortSignal.timeout(10_000) }).then(
+      () => undefined,
+      () => undefined,
+    );
+    await this.#uploads;
     try {
       await fill(temporary);
       const made = await this.#mustStat(temporary, context);

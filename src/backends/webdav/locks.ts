@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { z } from 'zod';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Client } from './client.js';
 import { parseDocument } from './multistatus.js';
+import { childrenOf, textOf } from './xml.js';
 
 /** How long a lock outlives a client that is gone, seconds. It is renewed after a third of it. */
 export const LOCK_SECONDS = 60;
@@ -24,15 +24,6 @@ export interface LockRequest {
   readonly conditions?: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
 }
-
-const activeLock = z.object({
-  owner: z.unknown().optional(),
-  timeout: z.string().optional(),
-  locktoken: z.object({ href: z.tuple([z.string()]).rest(z.string()) }).optional(),
-});
-const discovery = z.object({
-  prop: z.object({ lockdiscovery: z.object({ activelock: z.array(activeLock) }) }),
-});
 
 /** Exclusive write locks of a WebDAV server (RFC 4918, 6 and 9.10): taken, renewed, given back. */
 export class Locks {
@@ -77,9 +68,13 @@ export class Locks {
     const text = await answer.body.text();
     const header = answer.headers['lock-token'];
     const token = typeof header === 'string' ? /^<(.*)>$/.exec(header.trim())?.[1] : undefined;
-    const found = discovery.safeParse(parseDocument(text)).data?.prop.lockdiscovery.activelock;
-    const mine = found?.find(({ locktoken }) => token === undefined || locktoken?.href[0] === token);
-    const granted = token ?? mine?.locktoken?.href[0];
+    const discovered = childrenOf(childrenOf(parseDocument(text), 'prop')[0], 'lockdiscovery')[0];
+    const locks = childrenOf(discovered, 'activelock').map((lock) => ({
+      token: textOf(childrenOf(childrenOf(lock, 'locktoken')[0], 'href')[0]),
+      timeout: textOf(childrenOf(lock, 'timeout')[0]),
+    }));
+    const mine = locks.find((lock) => token === undefined || lock.token === token);
+    const granted = token ?? mine?.token;
     if (granted === undefined) {
       throw new MirageError(`lock ${path}: the server granted a lock without a token`, { errno: 'ENOTSUP' });
     }

@@ -1,13 +1,12 @@
 import { TextDecoder } from 'node:util';
-import { XMLParser } from 'fast-xml-parser';
-import { z } from 'zod';
 import { MirageError } from '../../errors/mirage-error.js';
+import { childrenOf, type Element, parseXml, textOf } from './xml.js';
 
 /** One resource of a 207 answer (RFC 4918, 13): its reference, the properties it has, and the first status that is none of success. */
 export interface Resource {
   readonly href: string;
-  /** Local names → text, or whatever is inside. */
-  readonly properties: Readonly<Record<string, unknown>>;
+  /** Local names → text, or what is inside. */
+  readonly properties: Readonly<Record<string, Element>>;
   /** Status of the whole resource or of properties that were not changed; 404 of a property that is not there does not count. */
   readonly failure: number | undefined;
 }
@@ -15,28 +14,6 @@ export interface Resource {
 /** Characters of one resource, and of a whole answer: an answer without end does not fill the memory. */
 const LONGEST_RESOURCE = 2 ** 20;
 const LONGEST_ANSWER = 2 ** 28;
-
-const parser = new XMLParser({
-  // Prefixes differ from server to server; the properties that are asked for differ in their local names.
-  removeNSPrefix: true,
-  ignoreAttributes: true,
-  parseTagValue: false,
-  // The five entities and numbers are decoded below; none that a document declares.
-  processEntities: false,
-  isArray: (name) => name === 'propstat' || name === 'href' || name === 'activelock',
-});
-
-const propstat = z.object({
-  prop: z.union([z.record(z.string(), z.unknown()), z.literal('')]).default({}),
-  status: z.string(),
-});
-const response = z.object({
-  response: z.object({
-    href: z.tuple([z.string()]).rest(z.string()),
-    propstat: z.array(propstat).optional(),
-    status: z.string().optional(),
-  }),
-});
 
 /** Reads a multistatus document resource by resource while it arrives. One that ends early is an error, never a short list. */
 export async function* resources(body: AsyncIterable<Uint8Array>): AsyncGenerator<Resource> {
@@ -87,52 +64,34 @@ export async function* resources(body: AsyncIterable<Uint8Array>): AsyncGenerato
 }
 
 function resourceOf(xml: string): Resource {
-  let parsed: z.output<typeof response>['response'];
-  try {
-    parsed = response.parse(parser.parse(xml)).response;
-  } catch (cause) {
-    throw new MirageError('the server sent a listing that cannot be read', { errno: 'EIO', cause });
+  const [response] = parseXml(xml).response ?? [];
+  const href = textOf(childrenOf(response, 'href')[0]);
+  if (href === undefined) throw unreadable('it has a resource without a reference');
+  const properties: Record<string, Element> = {};
+  const status = textOf(childrenOf(response, 'status')[0]);
+  let failure = status === undefined ? undefined : failureOf(status);
+  for (const propstat of childrenOf(response, 'propstat')) {
+    const code = failureOf(textOf(childrenOf(propstat, 'status')[0]) ?? '');
+    if (code === 404) continue;
+    if (code !== undefined) failure ??= code;
+    const [prop] = childrenOf(propstat, 'prop');
+    if (code !== undefined || typeof prop !== 'object') continue;
+    for (const [name, [value]] of Object.entries(prop)) if (value !== undefined) properties[name] = value;
   }
-  const properties: Record<string, unknown> = {};
-  let failure = parsed.status === undefined ? undefined : failureOf(parsed.status);
-  for (const { prop, status } of parsed.propstat ?? []) {
-    const code = failureOf(status);
-    if (code === undefined) Object.assign(properties, prop === '' ? {} : prop);
-    else if (code !== 404) failure ??= code;
-  }
-  return { href: entitiesDecoded(parsed.href[0].trim()), properties, failure };
-}
-
-/** The text of a property; undefined where it has none. */
-export function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? entitiesDecoded(value) : undefined;
+  return { href, properties, failure };
 }
 
 /** Parses a small document that is no multistatus, such as the answer to LOCK. */
-export const parseDocument = (text: string): unknown => {
+export function parseDocument(text: string): Element {
   if (/<!(DOCTYPE|ENTITY)/i.test(text)) throw unreadable('it declares a document type');
-  return parser.parse(text);
-};
+  return parseXml(text);
+}
 
 /** `HTTP/1.1 404 Not Found` → 404; undefined for a success. */
 function failureOf(status: string): number | undefined {
   const code = Number(/^\s*HTTP\/\S+\s+(\d{3})/.exec(status)?.[1] ?? 500);
   return code >= 200 && code < 300 ? undefined : code;
 }
-
-const ENTITIES: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
-
-function entitiesDecoded(text: string): string {
-  if (!text.includes('&')) return text;
-  return text.replace(/&(?:#x([0-9a-f]{1,6})|#(\d{1,7})|(\w+));/gi, (whole, hex, decimal, name) => {
-    if (name !== undefined) return ENTITIES[name as string] ?? whole;
-    const code = hex === undefined ? Number(decimal) : Number.parseInt(hex as string, 16);
-    return code <= 0x10ffff ? String.fromCodePoint(code) : whole;
-  });
-}
-
-export const escaped = (text: string): string =>
-  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 
 function decoded(decoder: TextDecoder, chunk?: Uint8Array): string {
   try {

@@ -1,7 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { ObjectInfo, Timestamp, Validator } from '../contract.js';
 import { decodeAttributes, NAMESPACE, PROPERTY } from './attributes.js';
-import { escaped, type Resource, textOf } from './multistatus.js';
+import type { Resource } from './multistatus.js';
+import { escaped, textOf } from './xml.js';
 
 /** All that is asked of a resource or a listing, in one request. */
 export const PROPFIND =
@@ -37,8 +38,7 @@ export function infoOf(
   keepsAttributes: boolean,
 ): ObjectInfo | undefined {
   const { resourcetype, getcontentlength, getlastmodified, getetag, [PROPERTY]: saved } = properties;
-  const isCollection =
-    typeof resourcetype === 'object' && resourcetype !== null && 'collection' in resourcetype;
+  const isCollection = typeof resourcetype === 'object' && 'collection' in resourcetype;
   const length = textOf(getcontentlength);
   const modified = textOf(getlastmodified);
   if (!isCollection && length === undefined && modified === undefined) return undefined;

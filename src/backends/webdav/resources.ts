@@ -8,8 +8,8 @@ import { Refusal, toMirageError } from './errors.js';
 import { type Resource, resources } from './multistatus.js';
 import { infoOf, isByTime, PROPFIND, PROPFIND_QUOTA, proppatch } from './properties.js';
 
-/** How files begin that are not whole yet, and whose maker may have ended before they were. Not listed. */
-export const TEMPORARY = '.mirage-upload-';
+/** Folder of files that are not whole yet, and of those whose maker ended before they were. Not listed. */
+export const UPLOADS = '.mirage-uploads';
 
 const XML = 'application/xml; charset=utf-8';
 
@@ -72,7 +72,7 @@ export class Resources {
       }
       const info = child === undefined ? undefined : this.#info(child, resource);
       if (child === undefined) unnameable++;
-      else if (info !== undefined && !isTemporary(child)) entries.push(info);
+      else if (info !== undefined && child !== UPLOADS) entries.push(info);
     }
     if (unnameable > 0) {
       this.#log.warn('the server listed names that are not in the folder, or are no names', {
@@ -168,8 +168,6 @@ async function* mapped(
     throw toMirageError(error, attempt);
   }
 }
-
-const isTemporary = (key: string): boolean => key.startsWith(TEMPORARY, key.lastIndexOf('/') + 1);
 
 function bytesOf(value: unknown): number | undefined {
   return typeof value === 'string' && /^\d{1,15}$/.test(value) ? Number(value) : undefined;
