@@ -252,6 +252,28 @@ describe('attributes that a listing does not tell', () => {
   });
 });
 
+test('two mounts of one bucket see each other as other hosts do', async () => {
+  const other = new Tree(bucket, { beside: tree });
+  try {
+    await tree.mkdir('d');
+    await tree.writeFile('d/stored', 'text');
+    const open = await tree.create('d/unstored');
+    await tree.write(open, 0, 'not yet');
+    expect(await other.list('d')).toEqual(['stored']);
+    expect(await other.exists('d/unstored')).toBe(false);
+    expect(await tree.list('d')).toEqual(['stored', 'unstored']);
+    expect((await tree.stat('d/unstored')).size).toBe(7);
+    await tree.close2(open);
+    await tree.unlink('d/stored');
+    expect(await tree.list('d')).toEqual(['unstored']);
+    other.later += 61_000;
+    expect(await other.list('d')).toEqual(['unstored']);
+    expect(await other.readFile('d/unstored')).toBe('not yet');
+  } finally {
+    await other.close();
+  }
+});
+
 test('a folder with a time to live of its own is asked again sooner', async () => {
   await tree.close();
   tree = new Tree(bucket, { ttls: { logs: 5000, 'logs/old': 3_600_000 } });

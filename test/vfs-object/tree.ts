@@ -44,6 +44,8 @@ export interface TreeOptions extends Partial<ObjectVolumeOptions> {
   readonly limit?: number;
   /** State of an earlier tree: the same host after a restart. */
   readonly folder?: string;
+  /** Another mount of the same daemon, whose metadata database is used. */
+  readonly beside?: Tree;
 }
 
 export interface Open {
@@ -63,6 +65,7 @@ export class Tree {
   /** Milliseconds that have passed beside the real ones. */
   later = 0;
   readonly #metadata: MetadataStore;
+  readonly #ownsMetadata: boolean;
   readonly #content: ContentStore;
   readonly #journal: Journal;
   readonly writeBehind: WriteBehind;
@@ -74,6 +77,7 @@ export class Tree {
     const {
       mode = 'exec',
       folder,
+      beside,
       writeBack = 'close',
       timers = systemTimers,
       limit = 2 ** 30,
@@ -83,7 +87,9 @@ export class Tree {
     this.conflicts = join(this.folder, 'conflicts');
     const stores = new RoutedStores(new Transfer([bucket], { log: silent }));
     const clock = { wall: () => Date.now() + this.later, monotonic: () => performance.now() + this.later };
-    this.#metadata = openMetadata({ file: join(this.folder, 'metadata.db'), log: silent, inThread: true });
+    const file = join(this.folder, 'metadata.db');
+    this.#ownsMetadata = beside === undefined;
+    this.#metadata = beside?.#metadata ?? openMetadata({ file, log: silent, inThread: true });
     const directory = join(this.folder, 'cache');
     this.#content = openContent({ directory, limit, port: stores.port, log: silent, clock });
     this.#journal = Journal.open(join(this.folder, 'journal.log'), silent);
@@ -110,7 +116,7 @@ export class Tree {
       content: this.#content,
       context: {
         index: 0,
-        path: '/s3',
+        path: beside === undefined ? '/s3' : '/beside',
         mode,
         uid: 1000,
         gid: 1000,
@@ -137,7 +143,7 @@ export class Tree {
   async crash(): Promise<void> {
     await this.volume.close();
     await this.#content.close();
-    await this.#metadata.close();
+    if (this.#ownsMetadata) await this.#metadata.close();
     await this.#journal.close();
   }
 

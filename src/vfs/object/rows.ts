@@ -52,7 +52,8 @@ export class Rows {
     this.options = parts.options;
     this.#lifetimes = new Lifetimes(parts.options);
     this.identity = parts.identity;
-    this.location = parts.metadata.location(parts.identity);
+    // Of this mount alone: what it has made and not stored yet is nothing that another mount of the same bucket may list away.
+    this.location = parts.metadata.location(`${parts.identity} at ${parts.context.path}`);
     const root = rootOf(parts.context.index);
     this.table = new InodeTable(root, inodeNumberOf(`${parts.identity}\0`), (slot) => {
       this.#directoryKeys.delete(slot);
