@@ -87,8 +87,18 @@ async function perform(
   reports: Reports,
 ): Promise<unknown> {
   if (operation === 'fetch') {
-    const [mount, request] = parameters as [MountIndex, FetchRequest];
-    return store.fetch(mount, { ...request, ...reports }, signal);
+    const [mount, request, wantsBegin] = parameters as [MountIndex, FetchRequest, boolean];
+    const { onBegin, onProgress } = reports;
+    return store.fetch(
+      mount,
+      {
+        ...request,
+        ...(onProgress !== undefined && { onProgress }),
+        // A report that nobody reads would wake the other thread for nothing.
+        ...(wantsBegin && onBegin !== undefined && { onBegin }),
+      },
+      signal,
+    );
   }
   const method = store[operation] as (...parameters: unknown[]) => Promise<unknown>;
   return method.call(store, ...parameters, signal);
@@ -170,7 +180,7 @@ export function connectStorePort(
     stat: (mount, key, signal) => call('stat', [mount, key], signal),
     list: (mount, prefix, cursor, signal) => call('list', [mount, prefix, cursor], signal),
     fetch: (mount, { onBegin, onProgress, ...request }, signal) =>
-      call('fetch', [mount, request], signal, {
+      call('fetch', [mount, request, onBegin !== undefined], signal, {
         ...(onBegin !== undefined && { onBegin }),
         ...(onProgress !== undefined && { onProgress }),
       }),
