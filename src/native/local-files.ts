@@ -31,6 +31,19 @@ export enum Stat {
 }
 export const STAT_FIELDS = 17;
 
+/** Fields of one directory entry, as `LocalFiles.readEntry` fills them. */
+export enum Entry {
+  ino = 0,
+  cookie = 1,
+  /** Type bits of `st_mode`. */
+  type = 2,
+  /** Bytes of its record: the next one begins behind it. */
+  length = 3,
+  /** 0: the stat record is that of the entry; 1: it was not asked for, or the entry is `.` or `..`; else a negated error number. */
+  status = 4,
+}
+export const ENTRY_FIELDS = 5;
+
 export interface Readable {
   /** No call back until `resume`. */
   pause(): void;
@@ -100,6 +113,11 @@ export interface LocalFiles {
    * Inode numbers are those of `Stat.ino`; cookies are below 2^53, made from the kernel's 63-bit positions.
    */
   readDirectory(fd: number, buffer: Uint8Array): number;
+  /**
+   * The name of the entry at a byte of a buffer that `readDirectory` filled, and its fields into `entry`; -EINVAL where there is none. Fills stat when
+   * asked to.
+   */
+  readEntry(fd: number, buffer: Uint8Array, at: number, stat: boolean, entry: Float64Array): string | number;
   /** Positions a directory descriptor at a cookie. */
   seekDirectory(fd: number, cookie: number): number;
   /** Fills [blockSize, blocks, blocksFree, blocksAvailable, files, filesFree, nameLength, type (statfs(2) magic)]. */

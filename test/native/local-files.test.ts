@@ -16,7 +16,7 @@ import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { errno } from '../../src/errors/errno.js';
 import { packageRoot } from '../../src/native/load.js';
-import { localFiles, Stat } from '../../src/native/local-files.js';
+import { ENTRY_FIELDS, Entry, localFiles, Stat } from '../../src/native/local-files.js';
 
 const native = localFiles();
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_RDWR } = constants;
@@ -183,6 +183,29 @@ describe('calls on a folder', () => {
       expect(native.seekDirectory(fd, all[at]!.cookie)).toBe(0);
       expect(walk()).toEqual(all.slice(at + 1));
     }
+  });
+
+  test('an entry of a directory comes with its attributes, as long as it is there', () => {
+    const fields = new Float64Array(ENTRY_FIELDS);
+    const buffer = Buffer.alloc(4096);
+    writeFileSync(join(path, 'kept'), 'four');
+    writeFileSync(join(path, 'removed'), '');
+    const fd = keep(native.openAt(root, '', O_RDONLY | O_DIRECTORY, 0));
+    const used = native.readDirectory(fd, buffer);
+    rmSync(join(path, 'removed'));
+    const seen: Record<string, number> = {};
+    for (let at = 0; at < used; at += fields[Entry.length]!) {
+      const name = native.readEntry(fd, buffer, at, true, fields) as string;
+      seen[name] = fields[Entry.status]!;
+      if (name !== 'kept') continue;
+      expect([native.stat[Stat.size], native.stat[Stat.ino]]).toEqual([4, fields[Entry.ino]]);
+      expect(fields[Entry.type]).toBe(0o100000);
+      expect([native.readEntry(fd, buffer, at, false, fields), fields[Entry.status]]).toEqual(['kept', 1]);
+    }
+    expect(seen).toEqual({ '.': 1, '..': 1, kept: 0, removed: -errno.ENOENT });
+    for (const at of [-8, 3, 4096, 4088])
+      expect(native.readEntry(fd, buffer, at, true, fields)).toBe(-errno.EINVAL);
+    expect(native.readEntry(fd, buffer, 0, true, new Float64Array(1))).toBe(-errno.EINVAL);
   });
 
   test('a lock of another descriptor is respected', () => {

@@ -85,6 +85,9 @@ static inline ProcPath proc_path(int fd) {
 /* The same, relative to `Calls.proc`. */
 static inline const char *proc_name(const ProcPath *path) { return path->text + strlen(PROC); }
 
+/* Fills the stat record; 0 or a negated error number. */
+int fill_stat(const Calls *calls, int directory, const char *name);
+
 /* Inode numbers of 54 bits and more (overlayfs, some network file systems) are mixed down: equal stays equal. */
 double inode_number(uint64_t ino);
 

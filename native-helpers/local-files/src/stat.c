@@ -22,7 +22,7 @@ double inode_number(uint64_t ino) {
   return (double)ino;
 }
 
-static int fill_stat(const Calls *calls, int directory, const char *name) {
+int fill_stat(const Calls *calls, int directory, const char *name) {
   struct statx x;
   int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_SYNC_AS_STAT | (name[0] ? 0 : AT_EMPTY_PATH);
   if (statx(directory, name, flags, STATX_BASIC_STATS | STATX_BTIME, &x) < 0) return -errno;

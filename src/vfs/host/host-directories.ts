@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
-import { S_IFMT } from '../attributes.js';
+import { ENTRY_FIELDS, Entry } from '../../native/local-files.js';
 import { type DirectorySink, EntryReply, type Handle, type NodeId, type OpenReply } from '../operations.js';
 import { HandleTable } from './handle-table.js';
 import { contentVersion, isSettled } from './host-attributes.js';
@@ -10,12 +10,6 @@ import { check, type HostNodes } from './host-nodes.js';
 const BUFFER_BYTES = 32 * 1024;
 /** Entries go out as names only from here on, so that a walk does not make the kernel hold a node of everything it saw. */
 const LISTED_NODES = 500_000;
-
-/** Offsets in `struct linux_dirent64`. */
-const COOKIE = 8;
-const LENGTH = 16;
-const TYPE = 18;
-const NAME = 19;
 
 class Listing {
   readonly buffer = Buffer.allocUnsafe(BUFFER_BYTES);
@@ -34,6 +28,7 @@ class Listing {
 export class HostDirectories {
   private readonly handles = new HandleTable<Listing>();
   private readonly entry = new EntryReply();
+  private readonly fields = new Float64Array(ENTRY_FIELDS);
 
   /** `exclusive`: nobody else changes the tree. */
   constructor(
@@ -119,23 +114,21 @@ export class HostDirectories {
 
   /** Hands out the entry at `at`, unless the reply is full. */
   private emit(listing: Listing, sink: DirectorySink): boolean {
-    const { buffer, at } = listing;
-    const end = buffer.indexOf(0, at + NAME);
-    if (!sink.fits(end - at - NAME)) return false;
-    const ino = buffer.readUInt32LE(at) + buffer.readUInt32LE(at + 4) * 2 ** 32;
-    const cookie = buffer.readUInt32LE(at + COOKIE) + buffer.readUInt32LE(at + COOKIE + 4) * 2 ** 32;
-    const name = buffer.toString('latin1', at + NAME, end);
-    const type = buffer[at + TYPE]! << 12;
-    listing.at += buffer.readUInt16LE(at + LENGTH);
+    const { nodes, fields } = this;
+    const whole = sink.wantsAttributes && this.listsNodes(listing.slot);
+    const name = nodes.native.readEntry(listing.fd, listing.buffer, listing.at, whole, fields);
+    if (typeof name === 'number') throw MirageError.system('getdents', -name);
+    if (!sink.fits(name.length)) return false;
+    const cookie = fields[Entry.cookie]!;
+    const status = fields[Entry.status]!;
+    listing.at += fields[Entry.length]!;
     listing.position = cookie;
-    if (sink.wantsAttributes && this.listsNodes(listing.slot) && name !== '.' && name !== '..') {
-      const { nodes, entry } = this;
-      // Removed since it was read: not listed.
-      if (nodes.native.statAt(listing.fd, name) < 0) return true;
-      nodes.fillEntry(entry, listing.slot, name);
-      sink.add(name, cookie, entry);
-    } else {
-      sink.addName(name, cookie, this.nodes.view.entryIno(ino), type & S_IFMT);
+    // A negative status: removed since it was read, so not listed.
+    if (status === 0) {
+      nodes.fillEntry(this.entry, listing.slot, name);
+      sink.add(name, cookie, this.entry);
+    } else if (status > 0) {
+      sink.addName(name, cookie, nodes.view.entryIno(fields[Entry.ino]!), fields[Entry.type]!);
     }
     return true;
   }
