@@ -6,9 +6,13 @@ import { readBack } from '../../src/backends/layers/read-back.js';
 import { defaultRetry, retry } from '../../src/backends/layers/retry.js';
 import { timeout } from '../../src/backends/layers/timeout.js';
 import { open } from '../../src/backends/s3/open.js';
+import { open as openWebdav } from '../../src/backends/webdav/open.js';
+import { webdavOptions } from '../../src/backends/webdav/options.js';
 import { systemClock } from '../../src/clock/clock.js';
 import { systemTimers } from '../../src/clock/timers.js';
 import { MemoryBackend } from '../backends/memory-backend.js';
+import { startApacheDav } from '../servers/apache-dav.js';
+import type { DavServer } from '../servers/dav-server.js';
 import { quietLog } from '../servers/quiet.js';
 import { type Radosgw, startRadosgw } from '../servers/radosgw.js';
 import { conformanceSuite } from './suite.js';
@@ -66,6 +70,25 @@ describe('over a bad line', () => {
       };
       const signal = new AbortController().signal;
       const opened = await open(options, { log: quietLog, clock: systemClock, writable: true, signal });
+      backend = mended(opened.backend, counted);
+    });
+    afterAll(async () => {
+      await backend?.close?.();
+      await server?.stop();
+    });
+    conformanceSuite(() => backend);
+    test('and much went wrong', () => expect(counted.faults).toBeGreaterThan(100));
+  });
+
+  describe('WebDAV keeps the contract', () => {
+    const counted = { faults: 0 };
+    let server: DavServer;
+    let backend: Backend;
+    beforeAll(async () => {
+      server = await startApacheDav();
+      const options = webdavOptions.parse({ url: server.url });
+      const signal = new AbortController().signal;
+      const opened = await openWebdav(options, { log: quietLog, clock: systemClock, writable: true, signal });
       backend = mended(opened.backend, counted);
     });
     afterAll(async () => {

@@ -108,7 +108,12 @@ export const optionalChecks: readonly Check[] = [
       await tools.write(tools.key('from'), 'from');
       await tools.write(tools.key('to'), 'to');
       await refuses(
-        backend.copy(tools.key('from'), tools.key('to'), { precondition: { kind: 'absent' } }, tools.context),
+        backend.copy(
+          tools.key('from'),
+          tools.key('to'),
+          { precondition: { kind: 'absent' }, attributes: { writer: 'copier' } },
+          tools.context,
+        ),
         'ESTALE',
       );
       assert.equal(await tools.read(tools.key('to')), 'to');

@@ -1,0 +1,226 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { gzipSync } from 'node:zlib';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { bytesSource, patternSource } from '../../src/backends/conformance/check.js';
+import type { Backend } from '../../src/backends/contract.js';
+import { open } from '../../src/backends/webdav/open.js';
+import { webdavOptions } from '../../src/backends/webdav/options.js';
+import { systemClock } from '../../src/clock/clock.js';
+import { startNextcloud } from '../servers/nextcloud.js';
+import { quietLog } from '../servers/quiet.js';
+
+const { signal } = new AbortController();
+const context = { signal };
+const ends: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+
+async function opened(options: Record<string, unknown>, writable = false) {
+  const one = await open(webdavOptions.parse(options), {
+    log: quietLog,
+    clock: systemClock,
+    writable,
+    signal,
+  });
+  ends.push(async () => one.backend.close?.());
+  return one;
+}
+
+async function read(backend: Backend, key: string, match?: string, length = 1000): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  const sink = { write: (chunk: Uint8Array) => void chunks.push(chunk) };
+  await backend.read(key, { offset: 2, length }, sink, context, match);
+  return Buffer.concat(chunks).toString();
+}
+
+describe('a server that answers wrongly', () => {
+  const ROOT = `<D:multistatus xmlns:D="DAV:"><D:response><D:href>/</D:href><D:propstat><D:prop><D:resourcetype>
+    <D:collection/></D:resourcetype></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>`;
+
+  /** Says that it is a WebDAV folder, and answers GET as `get` does. */
+  async function server(get: (request: IncomingMessage, response: ServerResponse) => void): Promise<string> {
+    const http = createServer((request, response) => {
+      if (request.method === 'PROPFIND' && request.url === '/') response.writeHead(207).end(ROOT);
+      else get(request, response);
+    });
+    await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+    ends.push(
+      () =>
+        new Promise((resolve) => {
+          http.closeAllConnections();
+          http.close(resolve);
+        }),
+    );
+    return `http://127.0.0.1:${(http.address() as AddressInfo).port}/`;
+  }
+  const connected = async (get: Parameters<typeof server>[0]) =>
+    (await opened({ url: await server(get) })).backend;
+  const etag = { etag: '"1"' };
+
+  test('the whole file for a range is passed over up to the range', async () => {
+    const backend = await connected((_request, response) => response.writeHead(200, etag).end('0123456789'));
+    expect(await read(backend, 'f', '1', 3)).toBe('234');
+  });
+
+  test('a compressed file is unpacked, although nobody asked for it', async () => {
+    const backend = await connected((_request, response) =>
+      response.writeHead(200, { etag: '"1-gzip"', 'content-encoding': 'gzip' }).end(gzipSync('0123456789')),
+    );
+    expect(await read(backend, 'f', '1')).toBe('23456789');
+  });
+
+  test('another range than the one asked for is refused', async () => {
+    const backend = await connected((_request, response) =>
+      response.writeHead(206, { ...etag, 'content-range': 'bytes 0-3/10' }).end('0123'),
+    );
+    await expect(read(backend, 'f', '1')).rejects.toMatchObject({ errno: 'EIO' });
+  });
+
+  test('fewer bytes than announced are no short file', async () => {
+    const backend = await connected((_request, response) => {
+      response
+        .writeHead(206, { ...etag, 'content-range': 'bytes 2-9/10', 'content-length': '8' })
+        .write('234');
+      setImmediate(() => response.destroy());
+    });
+    await expect(read(backend, 'f', '1')).rejects.toMatchObject({ errno: 'EIO', retryable: true });
+  });
+
+  test('a page in place of the file is told from it', async () => {
+    const backend = await connected((_request, response) =>
+      response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Sign in</html>'),
+    );
+    await expect(read(backend, 'f', '1')).rejects.toMatchObject({ errno: 'EIO', message: /text\/html/ });
+  });
+
+  test('another version is ESTALE before a byte of it arrives', async () => {
+    const backend = await connected((_request, response) =>
+      response.writeHead(200, { etag: 'W/"2"' }).end('0123'),
+    );
+    await expect(read(backend, 'f', '1')).rejects.toMatchObject({ errno: 'ESTALE' });
+  });
+
+  test('redirects end after a few, and never lead to another server', async () => {
+    let asked = 0;
+    const loop = await connected((_request, response) => {
+      asked++;
+      response.writeHead(302, { location: '/again' }).end();
+    });
+    await expect(read(loop, 'f')).rejects.toMatchObject({ errno: 'ELOOP' });
+    expect(asked).toBeLessThan(10);
+    let leaked = false;
+    const other = await server((_request, response) => {
+      leaked = true;
+      response.end();
+    });
+    const away = await connected((_request, response) =>
+      response.writeHead(302, { location: `${other}elsewhere` }).end(),
+    );
+    await expect(read(away, 'f')).rejects.toMatchObject({ errno: 'EIO', hint: /another server/ });
+    expect(leaked).toBe(false);
+  });
+
+  test('Retry-After is waited for', async () => {
+    let asked = 0;
+    const backend = await connected((_request, response) => {
+      if (asked++ === 0) response.writeHead(503, { 'retry-after': '1' }).end();
+      else response.writeHead(200, etag).end('0123456789');
+    });
+    expect(await read(backend, 'f', '1')).toBe('23456789');
+    expect(asked).toBe(2);
+  });
+
+  test.each([
+    [401, 'EACCES'],
+    [403, 'EACCES'],
+    [404, 'ENOENT'],
+    [423, 'EBUSY'],
+    [429, 'EBUSY'],
+    [507, 'ENOSPC'],
+    [500, 'EIO'],
+  ])('%i is %s', async (status, errno) => {
+    const backend = await connected((_request, response) =>
+      response.writeHead(status).end('<title>no</title>'),
+    );
+    await expect(read(backend, 'f')).rejects.toMatchObject({ errno });
+  });
+});
+
+test('a server that is no WebDAV folder, or is not there, fails the mount with a reason', async () => {
+  const http = createServer((_request, response) => response.writeHead(200).end('<html></html>'));
+  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}/`;
+  await expect(opened({ url })).rejects.toMatchObject({ errno: 'EIO', hint: /WebDAV/ });
+  await new Promise((resolve) => http.close(resolve));
+  await expect(opened({ url })).rejects.toMatchObject({ errno: 'EHOSTDOWN' });
+});
+
+describe('Nextcloud', () => {
+  async function cloud() {
+    const server = await startNextcloud();
+    ends.push(() => server.stop());
+    const { backend, probed } = await opened(
+      { url: server.url, username: 'user', password: 'app-password' },
+      true,
+    );
+    return { server, backend, probed };
+  }
+  const write = (
+    backend: Backend,
+    key: string,
+    size: number,
+    precondition: Parameters<Backend['write']>[2]['precondition'],
+  ) => backend.write(key, patternSource(size), { precondition, attributes: { writer: key } }, context);
+
+  test('is found out, and written under conditions', async () => {
+    const { server, backend, probed } = await cloud();
+    expect(probed).toMatchObject({
+      server: 'Nextcloud 31.0.0',
+      locks: false,
+      writeAbsent: true,
+      writeMatch: 'if',
+    });
+    const first = await backend.write('f', bytesSource('one'), { precondition: { kind: 'absent' } }, context);
+    await expect(write(backend, 'f', 3, { kind: 'absent' })).rejects.toMatchObject({ errno: 'ESTALE' });
+    await write(backend, 'f', 4, { kind: 'match', validator: first.validator ?? '' });
+    await expect(
+      write(backend, 'f', 5, { kind: 'match', validator: first.validator ?? '' }),
+    ).rejects.toMatchObject({
+      errno: 'ESTALE',
+    });
+    expect([...server.resources.keys()].filter((key) => key.includes('probe'))).toEqual([]);
+  });
+
+  test('takes a large file in chunks, under the same conditions, and keeps its time', async () => {
+    const { server, backend } = await cloud();
+    const size = 70 * 2 ** 20 + 5;
+    const attributes = { modified: { seconds: 1_000_000_000, nanoseconds: 5 }, writer: 'w' };
+    const made = await backend.write(
+      'large',
+      patternSource(size),
+      { precondition: { kind: 'absent' }, attributes },
+      context,
+    );
+    const info = await backend.stat('large', context);
+    expect(info).toMatchObject({
+      size,
+      validator: made.validator,
+      attributes,
+      modified: { seconds: 1_000_000_000 },
+    });
+    const chunks = server.requests.filter((line) =>
+      /^PUT .*\/uploads\/user\/mirage-[^/]+\/0000\d$/.test(line),
+    );
+    expect(chunks).toHaveLength(3);
+    await expect(write(backend, 'large', size, { kind: 'absent' })).rejects.toMatchObject({
+      errno: 'ESTALE',
+    });
+    await expect(write(backend, 'large', size, { kind: 'match', validator: 'old' })).rejects.toMatchObject({
+      errno: 'ESTALE',
+    });
+    // Nothing is left of what was refused.
+    expect([...server.resources.keys()].filter((key) => key.includes('/uploads/user/'))).toEqual([]);
+  });
+});
