@@ -5,8 +5,8 @@ import { MirageError } from '../errors/mirage-error.js';
 
 /** Bytes that may wait for the disk before the sender has to pause. */
 const HIGH_WATER = 1 << 20;
-/** A transfer of up to so many bytes is written at once: the trip to another thread and back would take longer. */
-const AT_ONCE = 128 * 1024;
+/** A transfer of up to so many bytes is written as it comes: a trip to another thread and back would take longer than each of its writes. */
+const AT_ONCE = 1280 * 1024;
 
 export interface FileSinkOptions {
   /** Called after each write with how many bytes are in the file by now. */

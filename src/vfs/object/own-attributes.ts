@@ -63,6 +63,8 @@ export class OwnAttributes {
         if (value === 'all') return this.#fetch(slot);
         if (value !== 'none') throw unknownValue(name, 'all or none');
         nodes.content.drop(nodes.mount, key);
+        // The kernel's pages are a cache as well.
+        nodes.context.notifier.invalidateNode(nodes.table.id(slot), 0, 0);
         return undefined;
       case 'pin':
         if (value !== '0' && value !== '1') throw unknownValue(name, '1 or 0');
