@@ -250,7 +250,7 @@ describe.each([
     try {
       const fetched = other.port.fetch(
         0,
-        { key: 'key', range: { offset: 0, length: 1_000_000 }, fd, onProgress: () => controller.abort() },
+        { key: 'key', range: { offset: 0, length: 2_000_000 }, fd, onProgress: () => controller.abort() },
         controller.signal,
       );
       await expect(fetched).rejects.toMatchObject({ errno: 'EINTR' });
