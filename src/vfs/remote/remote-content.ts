@@ -20,8 +20,8 @@ const FETCH = 512 * 1024;
 /** Reads of one sequential pass reach us out of order within the kernel's own read-ahead, bytes. */
 const SLACK = 1024 * 1024;
 /** Bytes of one write to the server at most, those under way at a time, and those that may wait before programs do. */
-const SEND = 512 * 1024;
-const UNDER_WAY = 4 * 1024 * 1024;
+const SEND = 1024 * 1024;
+const UNDER_WAY = 8 * 1024 * 1024;
 const WAITING = 16 * 1024 * 1024;
 
 const FALLOC_FL_KEEP_SIZE = 1;
@@ -189,18 +189,28 @@ export class RemoteContent {
   // Writing.
 
   /**
-   * Call before bytes are written to `fd` at [offset, offset + length), again after its promise, and `wrote` after, in the same turn.
-   * `size` is that of the file. Throws ENOSPC when the cache may not grow.
+   * Call before bytes are written to `fd` at [offset, offset + length), again after its promise, and `wrote` after, in the same turn. What is being
+   * fetched would come over what is written now. Throws when the server has taken nothing for too long.
    */
   prepareWrite(offset: number, length: number): undefined | Promise<unknown> {
-    // What is being fetched would come over what is written now.
-    const fetching = this.#settled(offset, offset + length);
-    if (fetching !== undefined) return fetching;
-    if (this.#flushing === 0 && this.unsent <= WAITING) return undefined;
-    if (this.#stalled !== undefined) throw this.#stalled;
-    return this.#sent();
+    if (this.#stalled !== undefined && this.unsent > WAITING) throw this.#stalled;
+    return this.#settled(offset, offset + length);
   }
 
+  /** A writer that has written more than the server takes for now is answered when there is room, or somebody's flush has ended. */
+  room(): undefined | Promise<void> {
+    return this.#isFull ? this.#whenRoom() : undefined;
+  }
+
+  get #isFull(): boolean {
+    return (this.#flushing > 0 || this.unsent > WAITING) && this.#stalled === undefined && this.unsent > 0;
+  }
+
+  async #whenRoom(): Promise<void> {
+    while (this.#isFull) await this.#sent();
+  }
+
+  /** `size` is that of the file before. Throws ENOSPC when the cache may not grow. */
   wrote(offset: number, length: number, size: number): void {
     const end = offset + length;
     // Between the end of the file and what was written there are zeros.
@@ -222,6 +232,8 @@ export class RemoteContent {
         this.#pump(true);
       }
       const following = this.#stalled === undefined ? last?.() : undefined;
+      // It is waited for below: until then its failure must not count as nobody's.
+      following?.catch(() => undefined);
       try {
         while (this.#sending.bytes > 0) await this.#sent();
       } finally {

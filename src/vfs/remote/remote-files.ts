@@ -27,6 +27,8 @@ const { O_RDONLY, O_WRONLY, O_TRUNC, O_APPEND, O_DIRECT, O_EXCL } = constants;
 const O_ACCMODE = 3;
 /** Attributes that the server told less than this ago, milliseconds, need no second look when a file is opened for reading. */
 const BELIEVED = 1000;
+/** Bytes that no common file system gives a file: a server that refuses them without saying why means that. */
+const LARGEST = 2 ** 43;
 /** Wait before what could not be sent is tried again, milliseconds. */
 const RETRY = 5000;
 
@@ -303,7 +305,9 @@ export class RemoteFiles {
       } catch (error) {
         setSize(attributes, before);
         node.seenAt = 0;
-        throw error;
+        throw size > LARGEST && MirageError.is(error, 'EIO')
+          ? MirageError.system('truncate', errno.EFBIG, error)
+          : error;
       }
     });
   }

@@ -63,7 +63,8 @@ export class RemoteIo {
     if (written < 0) throw MirageError.system('write', -written);
     this.#wrote(node, position, written);
     if (source.killPrivileges === true) clearPrivileges(node);
-    return written;
+    const room = content.room();
+    return room === undefined ? written : room.then(() => written);
   }
 
   #writable(handle: Handle): OpenFile {
@@ -127,6 +128,7 @@ export class RemoteIo {
       const result = localFiles().fallocate(content.fd, mode, at, length);
       if (result < 0) throw MirageError.system('fallocate', -result);
       this.#wrote(node, at, length);
+      await content.room();
       at += length;
     }
   }
