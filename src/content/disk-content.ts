@@ -1,12 +1,10 @@
-import { execFile } from 'node:child_process';
-import { closeSync, constants, ftruncateSync, openSync, renameSync, rmSync, unlink } from 'node:fs';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { closeSync, constants, ftruncateSync, openSync, renameSync } from 'node:fs';
 import type { Validator } from '../backends/contract.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
 import { localFiles } from '../native/local-files.js';
 import type { MountIndex, StorePort } from '../ports/store-port.js';
+import { CacheFolder, type CacheFolders } from './cache-folder.js';
 import { CachedFile, type CleanFileOwner } from './clean-file.js';
 import type { ContentIndex, SavedFile } from './content-index.js';
 import type { CleanFile, ContentStore, ReadCursor, StagedFile, Version } from './contract.js';
@@ -23,13 +21,6 @@ const SAVED_AFTER = 250;
 /** Cache files that stay open after their last user, for the next one. */
 const KEPT_OPEN = 256;
 
-export interface CacheFolders {
-  readonly root: string;
-  /** Clean files, by the low byte of their number. */
-  readonly files: string;
-  readonly staging: string;
-}
-
 /** The content store on a directory of a disk. */
 export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwner {
   readonly port: StorePort;
@@ -38,7 +29,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   readonly readAhead = new ReadAheadBudget();
   readonly #packs: Packs;
   readonly #spares: SpareFiles;
-  readonly #folders: CacheFolders;
+  readonly #folder: CacheFolder;
   readonly #index: ContentIndex;
   /** Descriptor whose lock keeps others out of the directory. */
   readonly #lock: number;
@@ -51,7 +42,6 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   readonly #resting = new Set<CachedFile>();
   readonly #unsaved = new Set<CachedFile>();
   readonly #working = new Set<WorkingFile>();
-  readonly #unlinking = new Set<Promise<void>>();
   #saving: NodeJS.Immediate | undefined;
   /** For files that are not whole: they change often. */
   #savingLater: NodeJS.Timeout | undefined;
@@ -66,15 +56,15 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     port: StorePort,
     log: Log,
   ) {
-    this.#folders = folders;
+    this.#folder = new CacheFolder(folders, log);
     this.#lock = lock;
     this.#index = index;
     this.port = port;
     this.log = log;
     this.space = new DiskSpace(folders.root, limit, (bytes, now) => this.#evict(bytes, now));
     this.space.count(index.bytes);
-    const path = (id: number) => this.#path(id);
-    const unlink = (id: number) => this.#unlink(id, false);
+    const path = (id: number) => this.#folder.path(id);
+    const unlink = (id: number) => this.#folder.unlink(id, false);
     this.#packs = new Packs({ port, space: this.space, index, log, path, unlink });
     this.#spares = new SpareFiles(() => index.newId(), path, unlink);
   }
@@ -105,7 +95,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   }
 
   stage(base?: { file: CleanFile; size: number }): StagedFile {
-    const path = join(this.#folders.staging, String(this.#nextWorking++));
+    const path = this.#folder.staging(this.#nextWorking++);
     const file = new WorkingFile(this, path, base?.file as SharedFile | undefined, base?.size ?? 0);
     this.#working.add(file);
     return file;
@@ -120,7 +110,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     for (const file of [...(this.#open.get(location)?.get(key) ?? [])]) this.doom(file);
     for (const { id, bytes } of this.#index.ofKey(location, key)) {
       this.#index.remove(id);
-      this.#unlink(id, false);
+      this.#folder.unlink(id, false);
       this.space.give(bytes);
     }
     this.#packs.drop(location, key);
@@ -165,11 +155,11 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     await this.#spares.stop();
     this.#save();
     for (const file of [...this.#byId.values()]) {
-      if (file.bytes === 0 && file.version.size > 0) this.#unlink(file.id, false);
+      if (file.bytes === 0 && file.version.size > 0) this.#folder.unlink(file.id, false);
       closeSync(file.fd);
     }
-    await Promise.all(this.#unlinking);
-    this.#index.close(!this.#written || (await this.#sync()));
+    await this.#folder.unlinked();
+    this.#index.close(!this.#written || (await this.#folder.sync()));
     closeSync(this.#lock);
   }
 
@@ -207,7 +197,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     file.doomed = true;
     this.#detach(file);
     this.#index.remove(file.id);
-    this.#unlink(file.id, false);
+    this.#folder.unlink(file.id, false);
     if (file.references === 0 && !file.busy) this.rest(file);
   }
 
@@ -220,7 +210,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     const known = this.#openFile(location, version) ?? this.#indexedFile(location, version);
     if (known) this.doom(known);
     const id = this.#index.newId();
-    renameSync(path, this.#path(id));
+    renameSync(path, this.#folder.path(id));
     const present = new RangeSet(version.size > 0 ? [0, version.size] : []);
     const content = { ranges: new RangeSet(), charged };
     const file = new CachedFile(this, id, location, version, fd, content, present);
@@ -241,10 +231,6 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
       throw new MirageError(`mount ${mount} has not said what it stands for`, { errno: 'EINVAL' });
     }
     return location;
-  }
-
-  #path(id: number): string {
-    return join(this.#folders.files, (id % 256).toString(16).padStart(2, '0'), String(id));
   }
 
   #openFile(location: number, version: Version): CachedFile | undefined {
@@ -268,7 +254,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   #indexedFile(location: number, version: Version): CachedFile | undefined {
     const row = this.#index.find(location, version.key, version.validator, version.size);
     if (!row) return undefined;
-    const fd = this.#tryOpen(this.#path(row.id));
+    const fd = this.#tryOpen(this.#folder.path(row.id));
     if (fd !== undefined) {
       const file = new CachedFile(this, row.id, location, version, fd, { ...row, charged: row.bytes });
       if (file.intact) {
@@ -279,7 +265,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     }
     this.#changedOutside(version.key);
     this.#index.remove(row.id);
-    this.#unlink(row.id, false);
+    this.#folder.unlink(row.id, false);
     this.space.give(row.bytes);
     return undefined;
   }
@@ -306,7 +292,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
       } else ftruncateSync(fd, size);
     } catch (error) {
       closeSync(fd);
-      this.#unlink(id, false);
+      this.#folder.unlink(id, false);
       throw error;
     } finally {
       packed.release();
@@ -394,7 +380,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
       if (!this.#packs.close(id)) return true;
       if (file) this.#shut(file);
       this.#index.remove(id);
-      this.#unlink(id, now);
+      this.#folder.unlink(id, now);
       this.space.give(size);
       freed += size;
       return freed < bytes;
@@ -402,35 +388,6 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
     for (const file of this.#byId.values()) {
       if (freed >= bytes) return;
       if (file.transient) freed += file.giveUp(bytes - freed);
-    }
-  }
-
-  /** Frees the bytes off this thread, unless they are needed `now`: a large file takes milliseconds. */
-  #unlink(id: number, now: boolean): void {
-    const path = this.#path(id);
-    if (now) {
-      rmSync(path, { force: true });
-      return;
-    }
-    const done = new Promise<void>((resolve) => {
-      unlink(path, (error) => {
-        if (error && error.code !== 'ENOENT') {
-          this.log.warn('a cache file cannot be removed', { path, error: error.message });
-        }
-        resolve();
-      });
-    });
-    this.#unlinking.add(done);
-    void done.then(() => this.#unlinking.delete(done));
-  }
-
-  /** Waits until the bytes of this session are on the disk, for some seconds at most. */
-  async #sync(): Promise<boolean> {
-    try {
-      await promisify(execFile)('sync', ['-f', this.#folders.root], { timeout: 10_000 });
-      return true;
-    } catch {
-      return false;
     }
   }
 }
