@@ -17,7 +17,7 @@ import { type Controlled, type ControlServer, serveControl } from './control-ser
 import type { FileSystemHost } from './file-system.js';
 import { checkKernelAccess, checkMountPoint, helperPath, refuseInside } from './mount-point.js';
 import { mountUsers } from './mount-users.js';
-import { observedStores } from './observed-stores.js';
+import { observedServers, observedStores } from './observed-stores.js';
 import { type ServedFileSystem, serveFileSystem } from './serve.js';
 import { notifyService } from './service.js';
 import { type StateDirectory, takeCacheDirectory, takeStateDirectory } from './state-directory.js';
@@ -286,6 +286,7 @@ async function openParts(
       statusText,
       lastError: async () => lastError(),
     };
+    const pathOf = (index: number): string => mounts.get(index)?.path ?? '';
     const served = await serveFileSystem({
       plan: {
         mountpoint,
@@ -303,12 +304,8 @@ async function openParts(
         }),
       },
       host,
-      stores: observedStores(
-        new Transfer(stores.backends, { log }),
-        (index) => mounts.get(index)?.path ?? '',
-        log,
-      ),
-      servers: new FileServers(stores.backends),
+      stores: observedStores(new Transfer(stores.backends, { log }), pathOf, log),
+      servers: observedServers(new FileServers(stores.backends), pathOf, log),
       log: record,
     });
     return { mountpoint, binding, log, state, releaseCache, stores, served };
