@@ -23,12 +23,14 @@ import type {
   Validator,
   WriteOptions,
 } from '../contract.js';
-import { encodeAttributes } from './attributes.js';
-import { gather, sendBody } from './body.js';
+import { encodeAttributes } from '../object-store/attributes.js';
+import { gather, sendBody } from '../object-store/body.js';
+import type { KeySpace } from '../object-store/keys.js';
+import { Versions } from '../object-store/versions.js';
 import { Copies } from './copies.js';
 import { DirectReader } from './direct-read.js';
 import { toMirageError } from './errors.js';
-import { decodeKey, type KeySpace } from './keys.js';
+import { decodeKey } from './keys.js';
 import { listPage } from './listing.js';
 import { uploadInParts } from './multipart.js';
 import { implicitDirectory, infoOf, Objects } from './objects.js';
@@ -43,7 +45,6 @@ import {
   type Traits,
   validatorOf,
 } from './requests.js';
-import { Versions } from './versions.js';
 
 /** Objects up to this size, in bytes, are sent from memory in one piece: a stream would cost more than the copy. */
 const IN_MEMORY = 2 ** 20;

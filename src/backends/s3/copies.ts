@@ -8,7 +8,7 @@ import type {
   Validator,
   WriteOptions,
 } from '../contract.js';
-import { decodeAttributes, encodeAttributes, foreignMetadata } from './attributes.js';
+import { decodeAttributes, encodeAttributes, foreignMetadata } from '../object-store/attributes.js';
 import { copySource } from './keys.js';
 import { copyInParts } from './multipart.js';
 import { anotherVersion, type Objects } from './objects.js';

@@ -11,7 +11,7 @@ import {
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteSource, Context } from '../contract.js';
 import { defaultRetry, retrying } from '../layers/retry.js';
-import { sendBody } from './body.js';
+import { sendBody } from '../object-store/body.js';
 import { toMirageError } from './errors.js';
 import { type Bucket, cleanUpOptions, type Limits, request } from './requests.js';
 

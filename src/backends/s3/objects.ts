@@ -5,9 +5,9 @@ import {
 } from '@aws-sdk/client-s3';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Context, ObjectInfo, Precondition, StoredAttributes, Validator } from '../contract.js';
-import { decodeAttributes } from './attributes.js';
+import { decodeAttributes } from '../object-store/attributes.js';
+import type { KeySpace } from '../object-store/keys.js';
 import { toMirageError } from './errors.js';
-import type { KeySpace } from './keys.js';
 import { answeredAt, type Bucket, statusOf, type Traits, timestampOf, validatorOf } from './requests.js';
 
 /** Looking at objects, and holding them against preconditions that the store does not honour itself. */

@@ -1,10 +1,10 @@
 import { ListObjectsV2Command, type S3Client } from '@aws-sdk/client-s3';
 import type { OpenContext, OpenedBackend } from '../backend-type.js';
 import { defaultRetry, retrying } from '../layers/retry.js';
+import { KeySpace } from '../object-store/keys.js';
 import { S3Backend } from './backend.js';
 import { createClient } from './client.js';
 import { asksForChecksum } from './errors.js';
-import { KeySpace } from './keys.js';
 import { type S3Options, withPreset } from './options.js';
 import { certificate, probe, unprobedTraits } from './probe.js';
 import { request, s3Limits, type Traits } from './requests.js';

@@ -10,8 +10,9 @@ import {
 } from '@aws-sdk/client-s3';
 import { z } from 'zod';
 import type { Log } from '../../log/log.js';
+import type { KeySpace } from '../object-store/keys.js';
 import { toMirageError } from './errors.js';
-import { copySource, type KeySpace } from './keys.js';
+import { copySource } from './keys.js';
 import { type Bucket, cleanUpOptions, etagOf, statusOf, type Traits, validatorOf } from './requests.js';
 
 /** What is assumed of a store that may not be written to, and so cannot be asked. */
