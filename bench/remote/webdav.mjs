@@ -22,7 +22,7 @@ import { fileURLToPath } from 'node:url';
 import { Mount } from '../shared/mount.mjs';
 import { endChildren, run, start, until } from '../shared/processes.mjs';
 import { median } from '../shared/statistics.mjs';
-import { table } from '../shared/table.mjs';
+import { proxied } from './sides.mjs';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const cli = join(process.env.MIRAGE_BUILD ?? join(root, 'dist'), 'cli', 'main.js');
@@ -97,9 +97,9 @@ async function startApache(directory) {
   return { port, data, server };
 }
 
-/** @type {Side} */
-const mirage = {
-  name: 'mirage',
+/** @param {'close' | 'async'} writeBack @returns {Side} */
+const mirage = (writeBack) => ({
+  name: writeBack === 'close' ? 'mirage' : 'mirage, writeBack async',
   async mount({ url, fresh }) {
     const folder = fresh();
     const path = join(folder, 'mnt');
@@ -110,7 +110,7 @@ const mirage = {
         mountpoint: path,
         state: join(folder, 'state'),
         cache: { directory: join(folder, 'cache') },
-        mounts: { '/': { type: 'webdav', mode: 'exec', url } },
+        mounts: { '/': { type: 'webdav', mode: 'exec', url, writeBack } },
       }),
     );
     const mount = new Mount(path);
@@ -122,7 +122,7 @@ const mirage = {
     );
     return { path, close: () => mount.close() };
   },
-};
+});
 
 /** @param {0 | 1} locks @returns {Side} */
 const davfs = (locks) => ({
@@ -245,9 +245,12 @@ async function prepare(folder) {
   return source;
 }
 
-/** @param {number} roundTrip milliseconds */
-export async function bench(roundTrip) {
-  const folder = mkdtempSync(join(tmpdir(), 'mirage-bench-webdav-'));
+/**
+ * @param {string} folder where everything of this run goes
+ * @param {number} roundTrip milliseconds
+ * @param {string} [only] a part of the names of the rows to measure
+ */
+async function measure(folder, roundTrip, only = '') {
   // The server runs as another user.
   chmodSync(folder, 0o755);
   const source = await prepare(folder);
@@ -257,22 +260,12 @@ export async function bench(roundTrip) {
   writeFileSync(join(data, 'medium'), Buffer.alloc(1e6, 'medium'));
   writeFileSync(join(data, 'large'), Buffer.alloc(100e6, 'large'));
   await run(['chown', '-R', 'www-data', data]);
-  let proxy;
-  let target = port;
-  if (roundTrip > 0) {
-    const script = join(root, 'test', 'servers', 'delay-proxy.mjs');
-    const delay = start([process.execPath, script, '0', String(port), String(roundTrip / 2)], {
-      input: true,
-    });
-    proxy = delay;
-    await until(() => /\d+/.test(delay.output()), 10);
-    target = Number(/\d+/.exec(delay.output())?.[0]);
-  }
+  const proxy = roundTrip > 0 ? await proxied(port, roundTrip) : undefined;
   let mounts = 0;
   /** @type {Bench} */
   const context = {
     folder,
-    url: `http://127.0.0.1:${target}/`,
+    url: `http://127.0.0.1:${proxy?.port ?? port}/`,
     server: data,
     source,
     fresh() {
@@ -281,49 +274,59 @@ export async function bench(roundTrip) {
       return path;
     },
   };
-  const sides = [mirage, davfs(1), davfs(0)];
-  const chosen =
-    process.argv[3] === undefined ? rows : rows.filter(({ name }) => name.includes(process.argv[3] ?? ''));
-  const lines = [];
+  const sides = [mirage('close'), mirage('async'), davfs(1), davfs(0)];
+  const figures = [];
   try {
-    for (const { name, rounds = ROUNDS, work } of chosen) {
-      /** @type {number[][]} */
-      const seconds = sides.map(() => []);
+    for (const { name, rounds = ROUNDS, work } of rows.filter((row) => row.name.includes(only))) {
+      /** @type {Record<string, number[]>} */
+      const values = Object.fromEntries(sides.map((side) => [side.name, []]));
       for (let round = 0; round < rounds; round++) {
         for (const [index, side] of sides.entries()) {
           const mount = await side.mount(context);
           try {
-            seconds[index]?.push(await work(mount.path, context, `${index}-${round}`));
+            values[side.name]?.push(await work(mount.path, context, `${index}-${round}`));
           } catch (error) {
-            seconds[index]?.push(Number.NaN);
+            // A peer that cannot do a row has no figure in it.
+            if (side.name.startsWith('mirage')) throw error;
             console.error(`${side.name}, ${name}: ${String(error)}`);
           } finally {
             await mount.close();
           }
         }
       }
-      const medians = seconds.map((values) => median(values));
-      const [ours = Number.NaN, ...peers] = medians;
-      const best = Math.min(...peers.filter((value) => !Number.isNaN(value)));
-      lines.push([
-        name,
-        ...medians.map((value) => `${(value * 1000).toFixed(0)} ms`),
-        `${(best / ours).toFixed(2)} ×`,
-      ]);
+      const row = `${name}, ${roundTrip} ms`;
+      figures.push({ row, better: /** @type {'less'} */ ('less'), factor: 1, values });
+      const shown = Object.entries(values).map(
+        ([side, seconds]) => `${side} ${median(seconds).toFixed(3)} s`,
+      );
+      console.error(`${row}: ${shown.join(', ')}`);
     }
   } finally {
-    proxy?.child.kill('SIGTERM');
+    proxy?.close();
     server.child.kill('SIGTERM');
     await until(() => server.child.exitCode !== null || server.child.signalCode !== null, 5);
-    rmSync(folder, { recursive: true, force: true });
   }
-  return table([`round trip ${roundTrip} ms`, ...sides.map(({ name }) => name), 'davfs2 / mirage'], lines);
+  return figures;
+}
+
+/** Seconds of every row, on the server next door and on one that is 10 ms away. @param {string} folder */
+export async function webdav(folder) {
+  const near = join(folder, 'near');
+  const far = join(folder, 'far');
+  for (const path of [folder, near, far]) {
+    mkdirSync(path, { recursive: true });
+    chmodSync(path, 0o755);
+  }
+  chmodSync(dirname(folder), 0o755);
+  return [...(await measure(near, 0)), ...(await measure(far, 10))];
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const folder = mkdtempSync(join(tmpdir(), 'mirage-bench-webdav-'));
   try {
-    console.log(await bench(Number(process.argv[2] ?? 0)));
+    await measure(folder, Number(process.argv[2] ?? 0), process.argv[3]);
   } finally {
     endChildren();
+    rmSync(folder, { recursive: true, force: true });
   }
 }
