@@ -213,6 +213,7 @@ except OSError as error:
         expect(asked.hung).toBe(false);
         expect(asked.stderr).toMatch(/Host is down|Connection timed out/);
         await shell('echo 1 > a; cat a', mirage.path('ram'));
+        expect(await must('cat', [mirage.path('.mirage', 'last-error')])).toContain('mount: /far');
       } finally {
         await proxy.command('accept');
       }
