@@ -14,17 +14,27 @@ const TEXTS = { linkGroup: 'mirage-link', writer: 'mirage-writer' } as const;
 const XATTR = 'xattr';
 const nanosecondsKey = (seconds: string): string => `mirage-${seconds}-ns`;
 
-const OURS: ReadonlySet<string> = new Set([
+/** Every name that attributes may take. */
+export const attributeNames: ReadonlySet<string> = new Set([
   ...Object.values(NUMBERS),
   ...Object.values(TEXTS),
   ...Object.values(TIMES).flatMap((key) => [key, nanosecondsKey(key)]),
   XATTR,
 ]);
 
-/** Bytes of names and values that S3 keeps with an object. */
-const MAXIMUM_METADATA = 2048;
+/** Bytes of names and values that a store keeps with an object. */
+export interface MetadataRoom {
+  readonly store: string;
+  readonly bytes: number;
+}
 
-export function encodeAttributes(attributes: StoredAttributes, foreign: Metadata = {}): Metadata {
+const S3_ROOM: MetadataRoom = { store: 'S3', bytes: 2048 };
+
+export function encodeAttributes(
+  attributes: StoredAttributes,
+  foreign: Metadata = {},
+  room: MetadataRoom = S3_ROOM,
+): Metadata {
   const metadata: Metadata = { ...foreign };
   for (const [field, key] of entries(NUMBERS)) {
     const value = attributes[field];
@@ -46,10 +56,10 @@ export function encodeAttributes(attributes: StoredAttributes, foreign: Metadata
   let bytes = 0;
   for (const [key, value] of Object.entries(metadata))
     bytes += Buffer.byteLength(key) + Buffer.byteLength(value);
-  if (bytes > MAXIMUM_METADATA) {
-    throw new MirageError(`${bytes} bytes of attributes do not fit beside an S3 object`, {
+  if (bytes > room.bytes) {
+    throw new MirageError(`${bytes} bytes of attributes do not fit beside an object of ${room.store}`, {
       errno: 'ENOSPC',
-      hint: `S3 keeps ${MAXIMUM_METADATA} bytes of metadata per object: set fewer or smaller extended attributes`,
+      hint: `${room.store} keeps ${room.bytes} bytes of metadata per object: set fewer or smaller extended attributes`,
     });
   }
   return metadata;
@@ -77,7 +87,7 @@ export function decodeAttributes(metadata: Metadata | undefined): StoredAttribut
 
 /** Metadata that is not ours and has to survive a change of ours. */
 export function foreignMetadata(metadata: Metadata | undefined): Metadata {
-  return Object.fromEntries(Object.entries(metadata ?? {}).filter(([key]) => !OURS.has(key)));
+  return Object.fromEntries(Object.entries(metadata ?? {}).filter(([key]) => !attributeNames.has(key)));
 }
 
 function wholeNumber(text: string | undefined): number | undefined {
