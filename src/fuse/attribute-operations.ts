@@ -1,6 +1,7 @@
 /** Extended attributes: GETXATTR (asked for every entry that `ls -l` shows, so it allocates nothing), LISTXATTR, SETXATTR, REMOVEXATTR. */
 import { errno } from '../errors/errno.js';
 import { S_ISGID } from '../vfs/attributes.js';
+import { isPosixAcl } from '../vfs/extended-attributes.js';
 import { type Answer, AttributesReply, ExtendedAttributeReply } from '../vfs/operations.js';
 import type { OperationContext, Operations } from './operation.js';
 import { Init, Opcode, SETXATTR_ACL_KILL_SGID } from './protocol.js';
@@ -8,10 +9,6 @@ import type { Request } from './request.js';
 
 const SETXATTR_IN_SIZE = 8;
 const SETXATTR_EXT_IN_SIZE = 16;
-
-/** Names of the extended attributes that hold POSIX ACLs. */
-const isPosixAcl = (name: string): boolean =>
-  name === 'system.posix_acl_access' || name === 'system.posix_acl_default';
 
 export function attributeOperations(context: OperationContext): Operations {
   const { arena, fileSystem, writer } = context;

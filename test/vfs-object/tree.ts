@@ -89,7 +89,8 @@ export class Tree {
     const clock = { wall: () => Date.now() + this.later, monotonic: () => performance.now() + this.later };
     const file = join(this.folder, 'metadata.db');
     this.#ownsMetadata = beside === undefined;
-    this.#metadata = beside?.#metadata ?? openMetadata({ file, log: silent, inThread: true });
+    this.#metadata =
+      beside !== undefined ? beside.#metadata : openMetadata({ file, log: silent, inThread: true });
     const directory = join(this.folder, 'cache');
     this.#content = openContent({ directory, limit, port: stores.port, log: silent, clock });
     this.#journal = Journal.open(join(this.folder, 'journal.log'), silent);

@@ -2,6 +2,7 @@ import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { Stat } from '../../native/local-files.js';
 import { Attributes, isRegular } from '../attributes.js';
+import { isPosixAcl } from '../extended-attributes.js';
 import type {
   AttributeChange,
   AttributesReply,
@@ -18,9 +19,6 @@ const UTIME_NOW = 1073741823;
 const UTIME_OMIT = 1073741822;
 /** XATTR_SIZE_MAX and XATTR_LIST_MAX of Linux. */
 const XATTR_BYTES = 65536;
-
-const isPosixAcl = (name: ByteString): boolean =>
-  name === 'system.posix_acl_access' || name === 'system.posix_acl_default';
 
 type Time = AttributeChange['accessed'];
 

@@ -85,7 +85,7 @@ export class AttributeChanges {
       return undefined;
     }
     const value = this.#xattrs(slot)?.[name];
-    if (value === undefined) reply.fail(errno.ENODATA);
+    if (value === undefined) reply.fail(absentErrno(name));
     else reply.value = Buffer.from(value, 'base64');
     return undefined;
   }

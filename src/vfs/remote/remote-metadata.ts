@@ -5,6 +5,7 @@ import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { NewEntryRecord } from '../../metadata/contract.js';
 import { Attributes, isDirectory, S_IFLNK, S_IFMT, S_IFREG } from '../attributes.js';
+import { absentErrno } from '../extended-attributes.js';
 import { allowedMode, timestamp } from '../object/attributes-of.js';
 import { ROOT_SLOT, type Slot } from '../object/inode-table.js';
 import type { AttributeChange, ByteString, ExtendedAttributeReply } from '../operations.js';
@@ -198,7 +199,7 @@ export class RemoteMetadata {
   getxattr(slot: Slot, name: ByteString, reply: ExtendedAttributeReply): void {
     const value = name.startsWith(OWN) ? this.#own(slot, name.slice(OWN.length)) : this.#xattrs(slot)?.[name];
     if (value === undefined) {
-      reply.fail(errno.ENODATA);
+      reply.fail(absentErrno(name));
       return;
     }
     reply.value = typeof value === 'string' ? Buffer.from(value, 'base64') : value;
