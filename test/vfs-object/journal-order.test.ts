@@ -318,7 +318,7 @@ describe('when the store does not answer', () => {
 test('a file that is written on is not sent until it is committed again', async () => {
   const bench = new Bench();
   const [work] = bench.add(put('a', '1'), 1000);
-  bench.queue.hold((work as Work).sequence, true);
+  bench.queue.hold((work as Work).sequence);
   await bench.time.advance(5000);
   expect(bench.running.size).toBe(0);
   bench.add(put('a', '2', match(provisional('1'))));

@@ -40,19 +40,16 @@ export class Commits {
     this.#nodes = nodes;
   }
 
-  /**
-   * Content and attributes are in the store (or the journal) when this resolves. Throws ESTALE for a lost race, once.
-   * `goesOn`: the program that asks keeps the file open, and may write more.
-   */
-  commit(inode: Inode, goesOn = false): Promise<void> {
-    return inode.turn.run(() => this.gate.together(() => this.commitNow(inode, goesOn)));
+  /** Content and attributes are in the store (or the journal) when this resolves. Throws ESTALE for a lost race, once. */
+  commit(inode: Inode): Promise<void> {
+    return inode.turn.run(() => this.gate.together(() => this.commitNow(inode)));
   }
 
   /** The same for somebody who has the inode's turn and the gate. */
-  async commitNow(inode: Inode, goesOn = false): Promise<void> {
+  async commitNow(inode: Inode): Promise<void> {
     const names = this.#nodes.table.names(inode.slot);
     if (names.length === 0 || inode.superseded) return;
-    if (inode.needsCommit) await this.#commitContent(inode, names, goesOn || inode.writers > 1);
+    if (inode.needsCommit) await this.#commitContent(inode, names, inode.writers > 0);
     else if (inode.needsAttributes) await this.#saveAttributes(inode, names);
   }
 

@@ -81,18 +81,18 @@ export class Writing {
     if (!writable) return undefined;
     // Whoever wrote hears of the loss, not only the one whose call met it.
     if (inode.lost) throw otherVersion();
-    return inode.needsCommit ? this.#commit(inode, false) : undefined;
+    return inode.needsCommit ? this.#commit(inode) : undefined;
   }
 
-  async #commit(inode: Inode, goesOn: boolean): Promise<void> {
-    await this.#commits.commit(inode, goesOn);
+  async #commit(inode: Inode): Promise<void> {
+    await this.#commits.commit(inode);
     if (inode.lost) throw otherVersion();
   }
 
   async fsync(handle: Handle): Promise<void> {
     const { inode } = this.#handles.get(handle);
     if (inode.lost) throw otherVersion();
-    if (inode.needsCommit || inode.needsAttributes) await this.#commit(inode, true);
+    if (inode.needsCommit || inode.needsAttributes) await this.#commit(inode);
     const { failure } = inode;
     inode.failure = undefined;
     if (failure !== undefined) throw failure;

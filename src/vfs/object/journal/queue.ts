@@ -144,11 +144,18 @@ export class Queue {
   }
 
   /** Keeps a work back until it is replaced, or released. */
-  hold(sequence: number, held: boolean): void {
+  hold(sequence: number): void {
+    const entry = this.#entries.get(sequence);
+    if (entry !== undefined) entry.held = true;
+  }
+
+  /** Nothing more is to be expected that a work would have to wait for. */
+  release(sequence: number): void {
     const entry = this.#entries.get(sequence);
     if (entry === undefined) return;
-    entry.held = held;
-    if (!held) this.#pump();
+    entry.held = false;
+    if (!entry.begun) this.#wake(entry);
+    this.#pump();
   }
 
   /** Resolves when a work is done or was taken back. */

@@ -40,7 +40,7 @@ import { Versions } from './versions.js';
 
 /** Changes carried out at the same time, for one mount. */
 const PARALLEL = 48;
-/** How long the bytes of a file that is still open wait for the next fsync, milliseconds. */
+/** How long the bytes of a file that is still open wait for more of them, milliseconds; its release ends that. */
 const OPEN_REST = 2000;
 /** How long the end of a mount waits for what is under way, milliseconds. */
 const CLOSING = 5000;
@@ -403,7 +403,7 @@ export class WriteBehind implements StorePort {
     });
     // The store may have these bytes or not: what is sent once more must be the same.
     if (begun.length > 0) return this.#part(begun);
-    for (const sequence of sequences) this.#queue.hold(sequence, true);
+    for (const sequence of sequences) this.#queue.hold(sequence);
     return undefined;
   }
 
@@ -418,7 +418,7 @@ export class WriteBehind implements StorePort {
   giveBack(files: readonly string[]): void {
     for (const file of files) {
       const sequence = this.#sequences.get(file);
-      if (sequence !== undefined) this.#queue.hold(sequence, false);
+      if (sequence !== undefined) this.#queue.release(sequence);
     }
   }
 
