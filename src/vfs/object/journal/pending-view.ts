@@ -108,7 +108,9 @@ export class PendingView {
 
   async #fetchPending(request: FetchRequest, nonce: string, signal?: AbortSignal): Promise<Fetched> {
     const { key, range, fd } = request;
-    for (const { intent } of this.#sources(key, this.#moves()).flatMap((source) => this.#queue.at(source))) {
+    // Work goes by the name that the file had when it was accepted.
+    const names = new Set([key, ...this.#sources(key, this.#moves())]);
+    for (const { intent } of [...names].flatMap((name) => this.#queue.at(name))) {
       if (intent.kind === 'put' && intent.nonce === nonce) {
         await this.#bytes.read(intent.file, range, fd, request.position);
         request.onProgress?.(Math.min(range.offset + range.length, intent.size));
