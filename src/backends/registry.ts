@@ -1,4 +1,6 @@
+import { azureOptions } from './azure/options.js';
 import type { BackendType } from './backend-type.js';
+import { gcsOptions } from './gcs/options.js';
 import { httpOptions } from './http/options.js';
 import { layered } from './layers/stack.js';
 import { localOptions } from './local/options.js';
@@ -16,6 +18,11 @@ export const backendTypes: Readonly<Record<string, BackendType>> = {
     placement: 'remote',
     load: async () => layered(await import('./s3/open.js')),
   },
+  gcs: {
+    options: gcsOptions,
+    placement: 'remote',
+    load: async () => layered(await import('./gcs/open.js')),
+  },
   http: {
     options: httpOptions,
     placement: 'remote',
@@ -30,5 +37,10 @@ export const backendTypes: Readonly<Record<string, BackendType>> = {
     options: webdavOptions,
     placement: 'remote',
     load: async () => layered(await import('./webdav/open.js')),
+  },
+  azure: {
+    options: azureOptions,
+    placement: 'remote',
+    load: async () => layered(await import('./azure/open.js')),
   },
 };

@@ -134,6 +134,16 @@ function sourceOptions(source: string): Record<string, string> {
       if (bucket) return { type: 's3', bucket, ...(prefix && { prefix }) };
       break;
     }
+    case 'azure': {
+      const [, account, container, prefix] = /^\/\/([^/]+)\/([^/]+)(?:\/(.*))?$/s.exec(rest ?? '') ?? [];
+      if (account && container) return { type: 'azure', account, container, ...(prefix && { prefix }) };
+      break;
+    }
+    case 'gs': {
+      const [, bucket, prefix] = /^\/\/([^/]+)(?:\/(.*))?$/s.exec(rest ?? '') ?? [];
+      if (bucket) return { type: 'gcs', bucket, ...(prefix && { prefix }) };
+      break;
+    }
     case 'sftp': {
       // A path begins at the root of the server, or after /~/ at the home of the user.
       const [, user, host, port, path] =
@@ -167,7 +177,7 @@ function sourceOptions(source: string): Record<string, string> {
     {
       place: source,
       what: 'this is no source',
-      why: 'a source is s3://bucket/prefix, sftp://user@host/folder, https://host/folder/, webdavs://host/folder, file:///folder or ram:',
+      why: 'a source is s3://bucket/prefix, azure://account/container/prefix, sftp://user@host/folder, https://host/folder/, webdavs://host/folder, file:///folder or ram:',
       remedy: source.startsWith('/') ? `write file://${source}` : 'see: mirage mount --help',
     },
   ]);

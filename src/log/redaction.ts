@@ -29,4 +29,4 @@ export class Redaction {
 
 /** Names of options, variables and fields whose value is a secret. */
 export const isSecretName = (name: string): boolean =>
-  /secret|passw(or)?d|passphrase|token|private_?key/i.test(name);
+  /secret|passw(or)?d|passphrase|token|private_?key|account_?key|connection_?string/i.test(name);

@@ -348,6 +348,7 @@ describe('a source on the command line', () => {
   test.each([
     ['/srv', 'write file:///srv'],
     ['s3://', 'see: mirage mount --help'],
+    ['azure://account', 'see: mirage mount --help'],
     ['ftp://x', 'see: mirage mount --help'],
   ])('%s is none', (source, remedy) => {
     expect(problems(() => mounted(source))).toMatchObject([{ what: 'this is no source', remedy }]);
