@@ -177,7 +177,7 @@ function sourceOptions(source: string): Record<string, string> {
     {
       place: source,
       what: 'this is no source',
-      why: 'a source is s3://bucket/prefix, azure://account/container/prefix, sftp://user@host/folder, https://host/folder/, webdavs://host/folder, file:///folder or ram:',
+      why: 'a source is s3://bucket/prefix, azure://account/container/prefix, gs://bucket/prefix, sftp://user@host/folder, https://host/folder/, webdavs://host/folder, file:///folder or ram:',
       remedy: source.startsWith('/') ? `write file://${source}` : 'see: mirage mount --help',
     },
   ]);
