@@ -2,6 +2,7 @@
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { type Attributes, isDirectory, S_IFMT } from '../attributes.js';
+import { absentErrno } from '../extended-attributes.js';
 import type { Answer, AttributeChange, ByteString, Call, ExtendedAttributeReply } from '../operations.js';
 import { allowedMode, timestamp, touchChanged } from './attributes-of.js';
 import type { Commits } from './commit.js';
