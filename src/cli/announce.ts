@@ -35,7 +35,7 @@ export function announce(
   for (const { path, type, mode, reachable } of mounts) {
     const where = path === '/' ? mountpoint : `${mountpoint}${path}`;
     const access = {
-      read: 'read only (mode: write lets programs change it)',
+      read: 'read only (mode: write changes that, where the store can be written)',
       write: 'read and write',
       exec: 'read, write, execute',
     };
