@@ -22,7 +22,7 @@ import { webdav } from './webdav.mjs';
  * @property {string} row
  * @property {'less' | 'more'} better
  * @property {number | undefined} factor Mirage's median must be at least (or at most) so many times the best peer's; undefined: only shown
- * @property {Record<string, number[]>} values side → one value a round; `mirage` is ours
+ * @property {Record<string, number[]>} values side → one value a round; `mirage` is ours, another name that begins like that is only shown
  */
 
 /** @type {Record<string, (folder: string) => Promise<Figure[]>>} */
@@ -71,8 +71,9 @@ const machine = `${cpus().length} processors (${cpus()[0]?.model.trim()}), Linux
 const judged = measured.flatMap(({ store, figures }) =>
   figures.map(({ row, better, factor, values }) => {
     const medians = Object.fromEntries(Object.entries(values).map(([side, each]) => [side, median(each)]));
-    const { mirage = Number.NaN, ...peers } = medians;
-    const best = (better === 'more' ? Math.max : Math.min)(...Object.values(peers));
+    const { mirage = Number.NaN } = medians;
+    const peers = Object.entries(medians).filter(([side]) => !side.startsWith('mirage'));
+    const best = (better === 'more' ? Math.max : Math.min)(...peers.map(([, value]) => value));
     const ratio = mirage / best;
     const reached = factor === undefined ? undefined : better === 'more' ? ratio >= factor : ratio <= factor;
     return { store, row, better, factor, values, medians, ratio, reached };
