@@ -70,7 +70,6 @@ export class AzureBackend implements DirectoryBackend, CopyBackend, AttributeBac
   async stat(key: string, context: Context): Promise<ObjectInfo | undefined> {
     context.signal.throwIfAborted();
     if (key === '') return implicitDirectory(key);
-    if (!isStorable(key)) return undefined;
     this.#checkName(key);
     const prefix = this.#keys.directory(key);
     // Both at once: a name may be a blob or a mere prefix, and each question costs a round trip. A blob does not wait for the other answer.
