@@ -81,6 +81,11 @@ export interface ByteSink {
   /** What the store says of the object before its first byte, where a store says it then; again when the read is tried again. */
   begin?(info: ObjectInfo): void;
   write(chunk: Uint8Array): void | Promise<void>;
+  /**
+   * Takes the bytes before it returns: the chunk stays the giver's, who can use one piece of memory for all of them. Only where the sink can.
+   * Not while a promise of `write` is pending.
+   */
+  writeNow?(chunk: Uint8Array): void;
 }
 
 /** The content of a write. It can be read again from any offset, so that a part can be sent twice. */

@@ -18,10 +18,12 @@ import { cutTo, type IndexTraits, traitsOf, unbelieved } from './index-traits.js
 import type { Given, Places } from './places.js';
 import { type Poured, pour } from './pour.js';
 import { isDigest, Verified } from './verified.js';
-import { conditionOf, type Described, describe, header, isStrong } from './versions.js';
+import { conditionOf, type Described, describe, type Headers, header, isStrong } from './versions.js';
 
 /** A range of at least so many bytes from the start is everything: no range is asked for. */
 const EVERYTHING = 2 ** 40;
+/** A range of at least so many bytes, which are not everything, takes the short way from the socket to the sink. */
+const LARGE = 2 ** 20;
 /** The largest index that is read, bytes. */
 const LARGEST_INDEX = 64 * 2 ** 20;
 /** Files whose size and version a HEAD told, to notice when a GET says otherwise. */
@@ -91,7 +93,7 @@ export class HttpBackend implements Backend {
     if (status === 404 || status === 410) return undefined;
     // A range of an empty file.
     if (status !== 200 && status !== 206 && status !== 416) throw refusal(show(file.url), status);
-    this.#refusePage(key, answer);
+    this.#refusePage(key, headers, answer.url);
     const described = describe(status, headers);
     if (described.size !== undefined && described.validator !== undefined) {
       this.#remember(key, described.validator, described.size);
@@ -131,6 +133,10 @@ export class HttpBackend implements Backend {
     const asked: Record<string, string> = everything
       ? {}
       : { range: `bytes=${range.offset}-${range.offset + range.length - 1}` };
+    if (!everything && range.length >= LARGE) {
+      const info = await this.#pourLarge(key, file, range, asked, sink, context, match);
+      if (info !== undefined) return info;
+    }
     const answer = await this.#get(
       file.url,
       asked,
@@ -146,7 +152,7 @@ export class HttpBackend implements Backend {
     try {
       if (status !== 200 && status !== 206) throw refusal(key, status);
       if (isWithSlash(file.url, answer.url)) throw missing(key);
-      this.#refusePage(key, answer);
+      this.#refusePage(key, headers, answer.url);
       if (match !== undefined && verified === undefined && described.validator !== match) throw another(key);
       this.#refuseLie(key, described, match);
     } catch (error) {
@@ -205,9 +211,9 @@ export class HttpBackend implements Backend {
   ): Promise<Answer> {
     const ask = (condition: Record<string, string>): Promise<Answer> =>
       this.#client.ask({ method: 'GET', url, headers: { ...range, ...condition }, signal });
-    if (match === undefined) return ask({});
-    if (!this.#withoutIfMatch.has(url.origin)) {
-      const answer = await ask(conditionOf(match));
+    const condition = (): Record<string, string> => this.#conditionFor(url, match, 'range' in range);
+    if (match !== undefined && !this.#withoutIfMatch.has(url.origin)) {
+      const answer = await ask(condition());
       if (answer.status !== 412) return answer;
       discard(answer);
       if (!isStrong(match)) return answer;
@@ -217,7 +223,39 @@ export class HttpBackend implements Backend {
       if (describe(head.status, head.headers).validator !== match) return answer;
       this.#withoutIfMatch.add(url.origin);
     }
-    return ask(isStrong(match) && 'range' in range ? { 'if-range': match } : {});
+    return ask(condition());
+  }
+
+  /** undefined: nothing has come, and the usual way has to ask. */
+  async #pourLarge(
+    key: string,
+    file: Given,
+    range: ByteRange,
+    asked: Record<string, string>,
+    sink: ByteSink,
+    { signal }: Context,
+    match: Validator | undefined,
+  ): Promise<ObjectInfo | undefined> {
+    let info: ObjectInfo | undefined;
+    const accept = (headers: Headers): boolean => {
+      const described = describe(206, headers);
+      if (described.validator === undefined) return false;
+      this.#refusePage(key, headers, file.url);
+      if (match !== undefined && described.validator !== match) throw another(key);
+      this.#refuseLie(key, described, match);
+      info = this.#info(key, file, described);
+      sink.begin?.(info);
+      return true;
+    };
+    const headers = { ...asked, ...this.#conditionFor(file.url, match, true) };
+    const question = { url: file.url, headers, range, subject: key, signal, accept };
+    return (await this.#client.pourRange(question, sink)) ? info : undefined;
+  }
+
+  #conditionFor(url: URL, match: Validator | undefined, ranged: boolean): Record<string, string> {
+    if (match === undefined) return {};
+    if (!this.#withoutIfMatch.has(url.origin)) return conditionOf(match);
+    return isStrong(match) && ranged ? { 'if-range': match } : {};
   }
 
   async #index(url: URL, signal: AbortSignal): Promise<IndexEntry[]> {
@@ -323,7 +361,7 @@ export class HttpBackend implements Backend {
   }
 
   /** A login page or an error in the clothes of a success: a page where no page can be. */
-  #refusePage(key: string, { headers, url }: Answer): void {
+  #refusePage(key: string, headers: Headers, url: URL): void {
     if (this.#webPages || !/^\s*(text\/html|application\/xhtml)/i.test(header(headers, 'content-type') ?? ''))
       return;
     if (!/[^/]\.[^./]+$/.test(key) || PAGE_NAME.test(key)) return;

@@ -1,7 +1,9 @@
 import { Agent, type Dispatcher } from 'undici';
 import { sleep, systemTimers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import type { ByteSink } from '../contract.js';
 import { refusal, toMirageError } from './errors.js';
+import { type RangeQuestion, RangeReader } from './range-reader.js';
 import { type Headers, header } from './versions.js';
 
 /** Connections to one server; those that are idle are kept open for the next request. */
@@ -42,6 +44,7 @@ export interface Answer {
 /** Requests to web servers: a pool of connections, redirects, credentials that stay at home, and patience where a server asks for it. */
 export class HttpClient {
   readonly #agent: Agent;
+  readonly #ranges: RangeReader;
   readonly #own: Readonly<Record<string, string>>;
   readonly #timeout: number;
   /** Origin → time on `performance.now()` before which it wants no request. */
@@ -50,13 +53,15 @@ export class HttpClient {
   constructor(options: ClientOptions) {
     this.#timeout = options.timeout;
     this.#own = ownHeaders(options);
+    const connectTimeout = Math.min(CONNECT_MILLISECONDS, options.timeout);
+    this.#ranges = new RangeReader({ timeout: options.timeout, connectTimeout });
     this.#agent = new Agent({
       connections: CONNECTIONS,
       pipelining: 1,
       keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,
       headersTimeout: options.timeout,
       bodyTimeout: options.timeout,
-      connect: { timeout: Math.min(CONNECT_MILLISECONDS, options.timeout) },
+      connect: { timeout: connectTimeout },
     });
   }
 
@@ -83,7 +88,15 @@ export class HttpClient {
     }
   }
 
+  /** The short way for a large range; `headers` are without those of the mount. False: nothing came of it, and `ask` has to. */
+  async pourRange(question: RangeQuestion, sink: ByteSink): Promise<boolean> {
+    const { url, headers } = question;
+    if ((this.#heldUntil.get(url.origin) ?? 0) > performance.now()) return false;
+    return this.#ranges.read({ ...question, headers: { ...COMMON, ...this.#own, ...headers } }, sink);
+  }
+
   async close(): Promise<void> {
+    this.#ranges.close();
     await this.#agent.destroy();
   }
 
@@ -139,9 +152,7 @@ export class HttpClient {
         method,
         signal,
         headers: {
-          'user-agent': 'mirage',
-          // Ranges of an encoded form would be of no use.
-          'accept-encoding': 'identity',
+          ...COMMON,
           ...(url.origin === first.origin && this.#own),
           ...headers,
         },
@@ -154,6 +165,9 @@ export class HttpClient {
     }
   }
 }
+
+// Ranges of an encoded form would be of no use.
+const COMMON = { 'user-agent': 'mirage', 'accept-encoding': 'identity' };
 
 const REDIRECT = new Set([301, 302, 303, 307, 308]);
 

@@ -85,7 +85,7 @@ export async function pour(
 
 const finished = (hash: Hash | undefined): string | undefined => hash?.digest('base64url');
 
-const endedEarly = (subject: string): MirageError =>
+export const endedEarly = (subject: string): MirageError =>
   new MirageError(`${subject}: the answer ended early`, {
     errno: 'EIO',
     retryable: true,

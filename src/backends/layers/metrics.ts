@@ -32,6 +32,12 @@ export function metrics(inner: Backend, counters: Metrics, clock: Clock): Backen
             counters.add('bytesRead', chunk.length);
             return sink.write(chunk);
           },
+          ...(sink.writeNow && {
+            writeNow(chunk) {
+              counters.add('bytesRead', chunk.length);
+              sink.writeNow?.(chunk);
+            },
+          }),
         },
         context,
         match,

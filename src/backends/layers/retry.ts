@@ -65,6 +65,12 @@ export function retry(inner: Backend, options: RetryOptions = defaultRetry): Bac
           arrived += chunk.length;
           return sink.write(chunk);
         },
+        ...(sink.writeNow && {
+          writeNow(chunk) {
+            arrived += chunk.length;
+            sink.writeNow?.(chunk);
+          },
+        }),
       };
       const attempt = async () => {
         const rest = { offset: range.offset + arrived, length: range.length - arrived };

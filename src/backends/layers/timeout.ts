@@ -42,6 +42,12 @@ export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout
               pause();
               return full.then(progress);
             },
+            ...(sink.writeNow && {
+              writeNow(chunk) {
+                sink.writeNow?.(chunk);
+                progress();
+              },
+            }),
           },
           c,
           match,
