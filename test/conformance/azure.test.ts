@@ -6,14 +6,8 @@ import { layered } from '../../src/backends/layers/stack.js';
 import { systemClock } from '../../src/clock/clock.js';
 import { type Azurite, startAzurite } from '../servers/azurite.js';
 import { quietLog } from '../servers/quiet.js';
+import { azuriteLimits } from './azurite-limits.js';
 import { conformanceSuite } from './suite.js';
-
-const limits = {
-  'odd names are names like others':
-    'a backslash is a slash for Azure; Azurite cannot list control characters',
-  'odd names are directories like others': 'a backslash is a slash for Azure',
-  'a key without a name in the middle is kept as it is': 'an address has no . and ..',
-};
 
 const context = {
   log: quietLog,
@@ -55,6 +49,6 @@ describe('azure keeps the contract, against Azurite', () => {
     });
   });
 
-  describe('the backend alone', () => conformanceSuite(() => bare.backend, limits));
-  describe('in its layers, below a prefix', () => conformanceSuite(() => whole.backend, limits));
+  describe('the backend alone', () => conformanceSuite(() => bare.backend, azuriteLimits));
+  describe('in its layers, below a prefix', () => conformanceSuite(() => whole.backend, azuriteLimits));
 });

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { open as openAzure } from '../../src/backends/azure/open.js';
+import { azureOptions } from '../../src/backends/azure/options.js';
 import type { Backend } from '../../src/backends/contract.js';
 import { type Call, chaos, type Fault } from '../../src/backends/layers/chaos.js';
 import { limit } from '../../src/backends/layers/limit.js';
@@ -12,9 +14,11 @@ import { systemClock } from '../../src/clock/clock.js';
 import { systemTimers } from '../../src/clock/timers.js';
 import { MemoryBackend } from '../backends/memory-backend.js';
 import { startApacheDav } from '../servers/apache-dav.js';
+import { type Azurite, startAzurite } from '../servers/azurite.js';
 import type { DavServer } from '../servers/dav-server.js';
 import { quietLog } from '../servers/quiet.js';
 import { type Radosgw, startRadosgw } from '../servers/radosgw.js';
+import { azuriteLimits } from './azurite-limits.js';
 import { conformanceSuite } from './suite.js';
 
 /** One call in so many goes wrong, but never more than so many times in a row for the same reason: layers give up, too. */
@@ -96,6 +100,26 @@ describe('over a bad line', () => {
       await server?.stop();
     });
     conformanceSuite(() => backend);
+    test('and much went wrong', () => expect(counted.faults).toBeGreaterThan(100));
+  });
+
+  describe('Azure keeps the contract', () => {
+    const counted = { faults: 0 };
+    let server: Azurite;
+    let backend: Backend;
+    beforeAll(async () => {
+      server = await startAzurite();
+      const { containerName: container } = await server.createContainer();
+      const options = azureOptions.parse({ ...server.credentials, endpoint: server.endpoint, container });
+      const signal = new AbortController().signal;
+      const opened = await openAzure(options, { log: quietLog, clock: systemClock, writable: true, signal });
+      backend = mended(opened.backend, counted);
+    }, 90_000);
+    afterAll(async () => {
+      await backend?.close?.();
+      await server?.stop();
+    });
+    conformanceSuite(() => backend, azuriteLimits);
     test('and much went wrong', () => expect(counted.faults).toBeGreaterThan(100));
   });
 });
