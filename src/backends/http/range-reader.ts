@@ -15,8 +15,8 @@ import { contentRange, type Headers, header } from './versions.js';
 /** Connections in all; a request beyond them goes the general way. */
 const CONNECTIONS = 16;
 const IDLE_MILLISECONDS = 30_000;
-/** Bytes that are taken from a socket at a time: they stay in the processor's cache until the sink has them. */
-const BUFFER = 256 * 1024;
+/** Bytes that are taken from a socket at a time at most. */
+const BUFFER = 1024 * 1024;
 const END_OF_HEAD = '\r\n\r\n';
 const TOKEN = /^[!#$%&'*+.^_`|~0-9a-z-]+$/i;
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
