@@ -47,5 +47,7 @@ export interface BackendType {
   readonly options: z.ZodObject;
   /** `inline` is local and fast: it may be served on the file-system thread. */
   readonly placement: 'inline' | 'remote';
+  /** Changes reach the store one by one, as programs make them: nothing is there to be carried out behind. */
+  readonly writesThrough?: true;
   load(): Promise<BackendModule>;
 }

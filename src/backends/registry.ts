@@ -11,8 +11,18 @@ import { webdavOptions } from './webdav/options.js';
 
 /** The only place that names concrete backends: type of a mount → what its options are and where its code is. */
 export const backendTypes: Readonly<Record<string, BackendType>> = {
-  ram: { options: ramOptions, placement: 'inline', load: () => import('./ram/backend.js') },
-  local: { options: localOptions, placement: 'inline', load: () => import('./local/backend.js') },
+  ram: {
+    options: ramOptions,
+    placement: 'inline',
+    writesThrough: true,
+    load: () => import('./ram/backend.js'),
+  },
+  local: {
+    options: localOptions,
+    placement: 'inline',
+    writesThrough: true,
+    load: () => import('./local/backend.js'),
+  },
   s3: {
     options: s3Options,
     placement: 'remote',
@@ -31,6 +41,7 @@ export const backendTypes: Readonly<Record<string, BackendType>> = {
   sftp: {
     options: sftpOptions,
     placement: 'remote',
+    writesThrough: true,
     load: async () => layered(await import('./sftp/open.js')),
   },
   webdav: {

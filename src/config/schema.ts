@@ -5,6 +5,8 @@ import { byteSize, duration } from './quantities.js';
 export interface MountType {
   readonly options: z.ZodObject;
   readonly placement: 'inline' | 'remote';
+  /** Takes no `writeBack: async`. */
+  readonly writesThrough?: true;
 }
 export type MountTypes = Readonly<Record<string, MountType>>;
 
@@ -134,6 +136,7 @@ function mountVariants(name: string, type: MountType): JsonObject[] {
   const commonProperties = {
     ...common.properties,
     ...(type.placement === 'remote' && { acl: false }),
+    ...(type.writesThrough && { writeBack: { const: 'close' } }),
     type: { const: name },
     freshness: { enum: freshnessOf[type.placement] },
   };

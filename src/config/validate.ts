@@ -161,6 +161,14 @@ function checkMount(
       remedy: 'leave the key out',
     });
   }
+  if (commonResult?.writeBack === 'async' && type.writesThrough) {
+    problems.push({
+      place: document.place([...path, 'writeBack']),
+      what: `writeBack: async is not for a mount of type ${value.type}`,
+      why: 'its changes reach the store one by one, as programs make them',
+      remedy: 'write close, or leave the key out',
+    });
+  }
   const ttls = folders(commonResult?.ttls ?? {}, [...path, 'ttls'], document, problems);
   if (commonResult === undefined || options === undefined) return undefined;
   // A key of the same name in both would be read by the wrong one.

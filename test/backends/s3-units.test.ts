@@ -1,9 +1,13 @@
 import { Readable } from 'node:stream';
 import type { GetObjectCommandOutput } from '@aws-sdk/client-s3';
 import { describe, expect, test } from '@jest/globals';
-import { decodeAttributes, encodeAttributes, foreignMetadata } from '../../src/backends/object-store/attributes.js';
-import { asksForChecksum, toMirageError } from '../../src/backends/s3/errors.js';
+import {
+  decodeAttributes,
+  encodeAttributes,
+  foreignMetadata,
+} from '../../src/backends/object-store/attributes.js';
 import { KeySpace } from '../../src/backends/object-store/keys.js';
+import { asksForChecksum, toMirageError } from '../../src/backends/s3/errors.js';
 import { copySource, decodeKey } from '../../src/backends/s3/keys.js';
 import { s3Options } from '../../src/backends/s3/options.js';
 import { objectSize, pour } from '../../src/backends/s3/pour.js';

@@ -14,9 +14,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { OpenContext } from '../../src/backends/backend-type.js';
 import { digest, patternSource, Tools } from '../../src/backends/conformance/check.js';
 import { layered } from '../../src/backends/layers/stack.js';
+import { KeySpace } from '../../src/backends/object-store/keys.js';
 import { S3Backend } from '../../src/backends/s3/backend.js';
 import { createClient } from '../../src/backends/s3/client.js';
-import { KeySpace } from '../../src/backends/object-store/keys.js';
 import { open } from '../../src/backends/s3/open.js';
 import type { S3Options } from '../../src/backends/s3/options.js';
 import { type Limits, s3Limits, type Traits } from '../../src/backends/s3/requests.js';

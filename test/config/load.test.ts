@@ -236,8 +236,8 @@ describe('what is wrong is said with file, line and the nearest valid key', () =
     [
       'mountpoint: /m\nmounts:\n  t:\n    type: ram\n    writeBack: async',
       5,
-      'mounts.t.writeBack has a wrong value',
-      'it takes close',
+      'writeBack: async is not for a mount of type ram',
+      'write close, or leave the key out',
     ],
     ['mountpoint: /m\nmounts:\n  l:\n    type: local', 3, 'mounts.l.path is missing', 'add it'],
     [

@@ -4,7 +4,11 @@ import type { MountTypes } from '../../src/config/schema.js';
 
 /** Kinds of mounts as the configuration sees them: it knows no backend, only their options. */
 export const types: MountTypes = {
-  ram: { options: z.strictObject({ size: byteSize().optional() }), placement: 'inline' },
+  ram: {
+    options: z.strictObject({ size: byteSize().optional() }),
+    placement: 'inline',
+    writesThrough: true,
+  },
   local: { options: z.strictObject({ path: z.string().min(1) }), placement: 'inline' },
   s3: {
     options: z.strictObject({

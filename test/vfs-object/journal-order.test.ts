@@ -1,4 +1,5 @@
 /** In which order the intents of the journal are carried out, and what becomes of those that cancel each other out. */
+import { describe, expect, test } from '@jest/globals';
 import type { Precondition } from '../../src/backends/contract.js';
 import { MirageError } from '../../src/errors/mirage-error.js';
 import { type Intent, provisional } from '../../src/vfs/object/journal/intent.js';

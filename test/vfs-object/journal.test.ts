@@ -1,6 +1,8 @@
 /** `writeBack: async`: what is answered before the store has it, and what becomes of it. */
+
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { MirageError } from '../../src/errors/mirage-error.js';
 import { Bucket } from './bucket.js';
 import { errorOf, Tree } from './tree.js';
