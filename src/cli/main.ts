@@ -30,7 +30,7 @@ const types = async () => (await import('../backends/registry.js')).backendTypes
 const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 
 const program = new Command('mirage')
-  .description('Mounts S3, local folders and memory as one real file tree.')
+  .description('Mounts object stores, servers of files, local folders and memory as one real file tree.')
   .version(version)
   .exitOverride()
   .showSuggestionAfterError()
@@ -43,6 +43,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 access denied, 5 try again 
 Examples:
   mirage mount ram: /mnt                        memory, gone after unmount
   mirage mount s3://bucket/folder /mnt          a bucket, read only
+  mirage mount sftp://user@host/folder /mnt     what ssh can reach; also gs, azure, webdav(s), http(s)
   mirage mount --config mirage.yaml /mnt        several stores in one tree
   mirage unmount /mnt`,
   );
