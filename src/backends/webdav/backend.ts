@@ -25,7 +25,7 @@ import { isEmpty } from './attributes.js';
 import { sendBody } from './body.js';
 import { type Client, discard, dump } from './client.js';
 import { toMirageError } from './errors.js';
-import { Guard, type Held, type Target, UNGUARDED } from './guard.js';
+import { type FolderPlace, Guard, type Held, type Target, UNGUARDED } from './guard.js';
 import type { Locks } from './locks.js';
 import { pour, wholeSize } from './pour.js';
 import { COLLECTION, isByTime, timestampOf, validatorOfHeaders } from './properties.js';
@@ -35,6 +35,8 @@ import type { ChunkedUploads } from './uploads.js';
 
 /** Times that a change is sent again under a lock when nobody knows whether it was carried out. */
 const TRIES = 3;
+/** Bytes of a file that are on the server in no time. */
+const SOON = 2 ** 18;
 const REGULAR = 0o100000;
 const TYPE = 0o170000;
 
@@ -153,7 +155,7 @@ export class WebdavBackend
     context: Context,
   ): Promise<ObjectInfo> {
     if (precondition.kind === 'absent' && this.#makesNames) {
-      return this.#make(key, attributes, context, (temporary) =>
+      return this.#make(key, attributes, context, source.size <= SOON, (temporary) =>
         this.#put(temporary, source, attributes, ANY, UNGUARDED, context),
       );
     }
@@ -235,10 +237,10 @@ export class WebdavBackend
     const target = this.#target(to, 'file');
     const destination = target.url;
     if (precondition.kind === 'absent' && this.#makesNames) {
-      return this.#make(to, attributes ?? source.attributes ?? {}, context, async (temporary) => {
+      return this.#make(to, attributes ?? source.attributes ?? {}, context, false, async (temporary) => {
         const headers = { destination: addresses.url(temporary, 'file'), overwrite: 'T', depth: '0' };
         await client.head(
-          { method: 'COPY', path: addresses.path(from, 'file'), headers },
+          { method: 'COPY', path: addresses.path(from, 'file'), headers, patient: true },
           { operation: 'copy', subject: to, changes: true, signal: context.signal },
         );
         await this.#source(from, source.validator, context);
@@ -319,8 +321,8 @@ export class WebdavBackend
       try {
         const overwrite = kind === 'file' ? 'T' : 'F';
         const headers = { destination: addresses.url(to, kind), overwrite };
-        const move = { method: 'MOVE', path: addresses.path(from, kind), headers, patient: true };
-        await locks.inTurn(() => client.head(move, attempt));
+        const move = { method: 'MOVE', path: addresses.path(from, kind), headers };
+        await locks.inTurnWhenFree(() => client.head(move, attempt), context.signal);
         return;
       } catch (error) {
         if (!isUnknown(error) || tries === TRIES || context.signal.aborted) throw error;
@@ -337,54 +339,82 @@ export class WebdavBackend
     return locks && overwrite && moveKeepsVersion;
   }
 
-  /** Makes a file under a name of its own, with its attributes, and gives it its name where nobody has taken that. */
+  /**
+   * Makes a file under a name of its own, with its attributes, and gives it its name where nobody has taken that. `soon`: it takes no longer than
+   * others can wait for their turn in the folder.
+   */
   async #make(
     key: string,
+    attributes: StoredAttributes,
+    context: Context,
+    soon: boolean,
+    fill: (temporary: string) => Promise<unknown>,
+  ): Promise<ObjectInfo> {
+    const temporary = `${UPLOADS}/${randomUUID()}`;
+    const folder = this.#target(key.slice(0, Math.max(0, key.lastIndexOf('/'))), 'directory');
+    const place = soon ? this.#guard.join(folder) : undefined;
+    try {
+      return await this.#fillAndName(key, temporary, folder, place, attributes, context, fill);
+    } catch (error) {
+      const path = this.#parts.addresses.path(temporary, 'file');
+      const attempt = { operation: 'clean up', subject: temporary, signal: AbortSignal.timeout(10_000) };
+      await this.#parts.client.head({ method: 'DELETE', path }, attempt, [404, 410]).catch(() => undefined);
+      if (MirageError.is(error, 'EEXIST')) throw anotherVersion(key);
+      throw error;
+    } finally {
+      place?.leave();
+    }
+  }
+
+  async #fillAndName(
+    key: string,
+    temporary: string,
+    folder: Target,
+    place: FolderPlace | undefined,
     attributes: StoredAttributes,
     context: Context,
     fill: (temporary: string) => Promise<unknown>,
   ): Promise<ObjectInfo> {
     const { addresses, client, locks } = this.#parts;
-    const folder = key.slice(0, Math.max(0, key.lastIndexOf('/')));
-    const temporary = `${UPLOADS}/${randomUUID()}`;
+    await this.#uploadsFolder();
+    await fill(temporary).catch(async (error: unknown) => {
+      if (!MirageError.is(error, 'ENOENT')) throw error;
+      // Somebody has tidied up.
+      this.#uploads = undefined;
+      await this.#uploadsFolder();
+      await fill(temporary);
+    });
+    const made = await this.#mustStat(temporary, context);
+    const saved = await this.#attributesSaved(made, attributes, UNGUARDED, context);
     const attempt = { operation: 'write', subject: key, changes: true, signal: context.signal };
-    // A folder that nobody locks.
+    const name = async (condition: Held['headers']): Promise<void> => {
+      const headers = { destination: addresses.url(key, 'file'), overwrite: 'F', ...condition };
+      const move = { method: 'MOVE', path: addresses.path(temporary, 'file'), headers };
+      for (let tries = 1; ; tries++) {
+        try {
+          await locks.inTurnWhenFree(() => client.head(move, attempt), context.signal);
+          return;
+        } catch (error) {
+          const unknown = isUnknown(error);
+          if ((!unknown && !MirageError.is(error, 'ESTALE')) || context.signal.aborted) throw error;
+          const [left, come] = await Promise.all([this.stat(temporary, context), this.stat(key, context)]);
+          if (left === undefined && come?.validator === made.validator) return;
+          if (come !== undefined) throw exists(key);
+          if (!unknown || tries === TRIES) throw error;
+        }
+      }
+    };
+    await this.#guard.inFolder(folder, name, place);
+    return { ...saved, key };
+  }
+
+  /** A folder that nobody locks. */
+  #uploadsFolder(): Promise<void> {
     this.#uploads ??= this.createDirectory(UPLOADS, {}, { signal: AbortSignal.timeout(10_000) }).then(
       () => undefined,
       () => undefined,
     );
-    await this.#uploads;
-    try {
-      await fill(temporary);
-      const made = await this.#mustStat(temporary, context);
-      const saved = await this.#attributesSaved(made, attributes, UNGUARDED, context);
-      await this.#guard.inFolder(this.#target(folder, 'directory'), async (condition) => {
-        const headers = { destination: addresses.url(key, 'file'), overwrite: 'F', ...condition };
-        const move = { method: 'MOVE', path: addresses.path(temporary, 'file'), headers };
-        for (let tries = 1; ; tries++) {
-          try {
-            await locks.inTurn(() => client.head(move, attempt));
-            return;
-          } catch (error) {
-            const unknown = isUnknown(error);
-            if ((!unknown && !MirageError.is(error, 'ESTALE')) || context.signal.aborted) throw error;
-            const [left, come] = await Promise.all([this.stat(temporary, context), this.stat(key, context)]);
-            if (left === undefined && come?.validator === made.validator) return;
-            if (come !== undefined) throw exists(key);
-            if (!unknown || tries === TRIES) throw error;
-          }
-        }
-      });
-      return { ...saved, key };
-    } catch (error) {
-      const path = addresses.path(temporary, 'file');
-      const signal = AbortSignal.timeout(10_000);
-      await client
-        .head({ method: 'DELETE', path }, { operation: 'clean up', subject: temporary, signal }, [404, 410])
-        .catch(() => undefined);
-      if (MirageError.is(error, 'EEXIST')) throw anotherVersion(key);
-      throw error;
-    }
+    return this.#uploads;
   }
 
   /** Sends the content. Returns the version where the answer names it. */
@@ -414,7 +444,10 @@ export class WebdavBackend
         return uploads.upload({ destination, headers: { ...time, ...ofTarget } }, source, attempt);
       }
       return sendBody(source, { offset: 0, length: source.size }, (body, length) =>
-        client.head({ method: 'PUT', path, headers: { ...headers, ...length }, body }, attempt),
+        client.head(
+          { method: 'PUT', path, headers: { ...headers, ...length }, body, patient: true },
+          attempt,
+        ),
       );
     };
     for (let tries = 1; ; tries++) {
@@ -499,10 +532,9 @@ export class WebdavBackend
   ): Promise<void> {
     const { client, locks } = this.#parts;
     const attempt = { operation: 'remove', subject: key, changes: true, signal };
-    const send = () =>
-      client.head({ method: 'DELETE', path, headers: held.headers, patient: true }, attempt, accepts);
+    const send = () => client.head({ method: 'DELETE', path, headers: held.headers }, attempt, accepts);
     // The server strikes the lock off its list, too.
-    await (held.headers.if === undefined ? send() : locks.inTurn(send));
+    await locks.inTurnWhenFree(send, signal);
     held.removed();
   }
 

@@ -105,7 +105,7 @@ export class Client {
   async #patiently(request: Request, signal: AbortSignal | undefined): Promise<Answer> {
     const started = performance.now();
     for (let waits = 0; ; waits++) {
-      const answer = await this.#follow(request, signal);
+      const answer = await overall(request.method, await this.#follow(request, signal));
       const locked = answer.status === 423 || answer.status === 424;
       if (locked && request.patient === true && performance.now() - started < PATIENCE) {
         await dump(answer.body);
@@ -157,6 +157,18 @@ export class Client {
       path = target.pathname + target.search;
     }
   }
+}
+
+/**
+ * A change that is answered with 207 has failed, for a reason that lies in another resource: Apache says so of a new name in a folder
+ * that is locked. (RFC 4918, 9.6.1 and 11.4)
+ */
+async function overall(method: string, answer: Answer): Promise<Answer> {
+  if (answer.status !== 207 || method === 'PROPFIND' || method === 'PROPPATCH') return answer;
+  const text = await answer.body.text();
+  const codes = [...text.matchAll(/HTTP\/\S+\s+(\d{3})/g)].map(([, code]) => Number(code));
+  const failures = codes.filter((code) => code >= 300);
+  return { ...answer, status: failures.includes(423) ? 423 : (failures[0] ?? 500) };
 }
 
 /** Reads the rest of a body that nobody wants, so that its connection can be used again. */

@@ -44,9 +44,18 @@ interface Folder {
   users: number;
   /** Nobody else joins. */
   full: boolean;
-  lock: Promise<Lock> | undefined;
+  readonly lock: Promise<Lock>;
   readonly since: number;
-  readonly close: () => void;
+  giveBack(): void;
+}
+
+/** One's part in a lock on a folder. */
+export interface FolderPlace {
+  readonly lock: Promise<Lock>;
+  /** It is of no use to others any more. */
+  close(): void;
+  /** May be called again. */
+  leave(): void;
 }
 
 /** How long a lock on a folder is joined, milliseconds: other hosts want their turn. */
@@ -106,31 +115,52 @@ export class Guard {
    * in the folder shares the lock. A name that is made could be locked itself, but Apache cannot list a folder again in which such
    * a lock, without a file, has expired.
    */
-  async inFolder<T>({ path, url }: Target, work: (headers: Held['headers']) => Promise<T>): Promise<T> {
+  async inFolder<T>(
+    target: Target,
+    work: (headers: Held['headers']) => Promise<T>,
+    place: FolderPlace = this.join(target),
+  ): Promise<T> {
     for (let tries = 1; ; tries++) {
-      let folder = this.#folders.get(path);
-      if (folder === undefined || folder.full || performance.now() - folder.since > LONGEST_SHARE) {
-        if (folder !== undefined) folder.full = true;
-        folder = this.#openFolder(path);
-        this.#folders.set(path, folder);
-      }
-      folder.users++;
       try {
-        const lock = await folder.lock;
-        return await work({ if: `<${url}> (<${lock?.token}>)` });
+        const lock = await place.lock;
+        return await work({ if: `<${target.url}> (<${lock.token}>)` });
       } catch (error) {
-        folder.full = true;
+        place.close();
         // The server has forgotten the lock; who finds the name taken says EEXIST.
         if (!MirageError.is(error, 'ESTALE') || tries === FORGOTTEN) throw error;
       } finally {
-        folder.users--;
-        if (folder.users === 0) {
-          folder.full = true;
-          if (this.#folders.get(path) === folder) this.#folders.delete(path);
-          folder.close();
-        }
+        place.leave();
       }
+      place = this.join(target);
     }
+  }
+
+  /** Takes part in the lock on a folder, or takes it: who needs it soon saves the time. It is kept until `leave`. */
+  join({ path }: Target): FolderPlace {
+    let folder = this.#folders.get(path);
+    if (folder === undefined || folder.full || performance.now() - folder.since > LONGEST_SHARE) {
+      if (folder !== undefined) folder.full = true;
+      folder = this.#openFolder(path);
+      this.#folders.set(path, folder);
+    }
+    const joined = folder;
+    joined.users++;
+    let left = false;
+    return {
+      lock: joined.lock,
+      close() {
+        joined.full = true;
+      },
+      leave: () => {
+        if (left) return;
+        left = true;
+        joined.users--;
+        if (joined.users > 0) return;
+        joined.full = true;
+        if (this.#folders.get(path) === joined) this.#folders.delete(path);
+        joined.giveBack();
+      },
+    };
   }
 
   /** A lock of ours on `path` that is still being given back would be in the way of a change without it. */
@@ -216,30 +246,33 @@ export class Guard {
   }
 
   #openFolder(path: string): Folder {
-    let close = (): void => undefined;
-    const closed = new Promise<void>((resolve) => {
-      close = resolve;
+    let giveBack = (): void => undefined;
+    const given = new Promise<void>((resolve) => {
+      giveBack = resolve;
     });
-    const opened = async (): Promise<Lock> => {
+    const take = async (): Promise<Lock> => {
       const end = await this.#turn(path);
       try {
-        const signal = AbortSignal.timeout(2 * PATIENCE);
-        const lock = await this.#acquire(path, { kind: 'any' }, { signal });
+        const lock = await this.#acquire(
+          path,
+          { kind: 'any' },
+          { signal: AbortSignal.timeout(2 * PATIENCE) },
+        );
         const renewal = setInterval(() => this.#renew(lock), lock.milliseconds / 3);
-        void closed
+        void given
           .then(() => clearInterval(renewal))
           .then(() => this.#release(lock))
           .finally(end);
         return lock;
       } catch (error) {
-        folder.full = true;
         end();
         throw error;
       }
     };
-    const folder: Folder = { users: 0, full: false, lock: undefined, since: performance.now(), close };
-    folder.lock = opened();
-    return folder;
+    const lock = take();
+    // Whoever needs it hears why there is none.
+    lock.catch(() => undefined);
+    return { users: 0, full: false, lock, since: performance.now(), giveBack };
   }
 
   /** The lock, and once more the condition: a second writer may hold a lock where the server has lost one. */

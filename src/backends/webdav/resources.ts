@@ -115,6 +115,7 @@ export class Resources {
         path: this.#addresses.path(key, kind),
         headers: { 'content-type': XML, ...headers },
         body: proppatch(value),
+        patient: true,
       },
       attempt,
     );
