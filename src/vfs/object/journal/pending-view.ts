@@ -87,17 +87,30 @@ export class PendingView {
     return { entries, cursor: undefined };
   }
 
+  /** The answer calls the version as the question did: it may have got its name from the store in between. */
   async fetch(request: FetchRequest, signal?: AbortSignal): Promise<Fetched> {
-    const { key, match } = request;
+    const { key, match, onBegin } = request;
     const known = match === undefined ? undefined : this.#versions.known(key, match);
-    const nonce = known === undefined ? undefined : nonceOf(known);
+    if (match === undefined || known === undefined || known === match) return this.#fetch(request, signal);
+    const named = <T extends ObjectInfo>(info: T): T =>
+      info.validator === known ? { ...info, validator: match } : info;
+    const asked = {
+      ...request,
+      match: known,
+      ...(onBegin && { onBegin: (info: ObjectInfo) => onBegin(named(info)) }),
+    };
+    return named(await this.#fetch(asked, signal));
+  }
+
+  async #fetch(request: FetchRequest, signal?: AbortSignal): Promise<Fetched> {
+    const { key, match } = request;
+    const nonce = match === undefined ? undefined : nonceOf(match);
     if (nonce !== undefined) return this.#fetchPending(request, nonce, signal);
-    const asked = known === undefined ? request : { ...request, match: known };
     const sources = this.#sources(key, this.#moves());
-    if (sources.length === 1 && sources[0] === key) return this.#port.fetch(this.#mount, asked, signal);
+    if (sources.length === 1 && sources[0] === key) return this.#port.fetch(this.#mount, request, signal);
     for (const source of [...sources, key]) {
       try {
-        return await this.#port.fetch(this.#mount, { ...asked, key: source }, signal);
+        return await this.#port.fetch(this.#mount, { ...request, key: source }, signal);
       } catch (error) {
         // It is on its way from one key to the other.
         if (!MirageError.is(error, 'ENOENT') && !MirageError.is(error, 'ESTALE')) throw error;
