@@ -172,11 +172,11 @@ async function start(folder: string, port: number, ownUsers: boolean): Promise<C
   const [program, ...args] = ownUsers
     ? ['unshare', '-m', '/bin/sh', '-c', script]
     : ['/bin/sh', '-c', script];
-  const child = spawn(program!, args, { stdio: 'ignore', detached: true });
-  await once(child, 'spawn');
   // Of the log of this start alone: another server may listen at the same port, and this one give up.
   const log = join(folder, 'log');
   const before = existsSync(log) ? readFileSync(log, 'utf8').length : 0;
+  const child = spawn(program!, args, { stdio: 'ignore', detached: true });
+  await once(child, 'spawn');
   const deadline = Date.now() + START_MILLISECONDS;
   while (child.exitCode === null && Date.now() < deadline) {
     const said = existsSync(log) ? readFileSync(log, 'utf8').slice(before) : '';
