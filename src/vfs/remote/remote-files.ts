@@ -256,7 +256,13 @@ export class RemoteFiles {
       if ((open.flags & O_EXCL) !== 0) throw MirageError.system('create', errno.EEXIST, error);
       return this.#createOpens(parent, name, open);
     }
-    const said = await this.#owners.give(opened.handle, call, parent, S_IFREG | mode, opened.attributes);
+    const give = () => this.#owners.give(opened.handle, call, parent, S_IFREG | mode, opened.attributes);
+    const said = await give().catch(async (error: unknown) => {
+      // The connection broke behind the answer: the file is there, its handle is not.
+      if (!MirageError.is(error, 'EBADF')) throw error;
+      opened = await tree.server.open(path, { read: true, write: true }, UNINTERRUPTED);
+      return give();
+    });
     const slot = this.#owners.enter(parent, name, said);
     const node = tree.use(slot);
     node.onServer.adopt(opened.handle, how);
