@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * A WebDAV mount beside davfs2 on the same Apache, `node bench/remote/webdav.mjs [milliseconds of round trip]`. Every row is one piece of work, timed
- * by turns on each mount; "cold" is a mount that was made for this row, without any cache. Files are written until they are on the server: davfs2
+ * by turns on each mount; "cold" is a mount that was made for this row and has seen other names only. Files are written until they are on the server: davfs2
  * runs with `delay_upload 0`, which makes close upload them.
  */
 import {
@@ -245,6 +245,13 @@ async function prepare(folder) {
   return source;
 }
 
+/** Other work before the clock starts: what is cold are names and bytes, not programs. @param {string} path @param {string} tag */
+async function exercise(path, tag) {
+  const folder = join(path, 'other');
+  await run(['sh', '-c', `ls -l '${folder}' && cat '${folder}'/*`]);
+  await run(['sh', '-c', `for i in 1 2 3 4 5; do echo "$i" > '${folder}/made-${tag}-$i'; done`]);
+}
+
 /**
  * @param {string} folder where everything of this run goes
  * @param {number} roundTrip milliseconds
@@ -257,6 +264,9 @@ async function measure(folder, roundTrip, only = '') {
   const { port, data, server } = await startApache(join(folder, 'apache'));
   mkdirSync(join(data, 'many'), { mode: 0o777 });
   for (let index = 0; index < FILES; index++) writeFileSync(join(data, 'many', `file-${index}`), `${index}`);
+  mkdirSync(join(data, 'other'), { mode: 0o777 });
+  for (let index = 0; index < 30; index++)
+    writeFileSync(join(data, 'other', `file-${index}`), 'x'.repeat(9999));
   writeFileSync(join(data, 'medium'), Buffer.alloc(1e6, 'medium'));
   writeFileSync(join(data, 'large'), Buffer.alloc(100e6, 'large'));
   await run(['chown', '-R', 'www-data', data]);
@@ -284,6 +294,7 @@ async function measure(folder, roundTrip, only = '') {
         for (const [index, side] of sides.entries()) {
           const mount = await side.mount(context);
           try {
+            await exercise(mount.path, `${index}-${round}`);
             values[side.name]?.push(await work(mount.path, context, `${index}-${round}`));
           } catch (error) {
             // A peer that cannot do a row has no figure in it.
