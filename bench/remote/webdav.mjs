@@ -249,7 +249,8 @@ async function prepare(folder) {
 async function exercise(path, tag) {
   const folder = join(path, 'other');
   await run(['sh', '-c', `ls -l '${folder}' && cat '${folder}'/*`]);
-  await run(['sh', '-c', `for i in 1 2 3 4 5; do echo "$i" > '${folder}/made-${tag}-$i'; done`]);
+  for (let index = 0; index < 5; index++)
+    await run(['cp', join(folder, 'file-0'), join(path, `made-${tag}-${index}`)]);
 }
 
 /**
