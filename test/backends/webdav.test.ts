@@ -1,5 +1,7 @@
+import { rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { bytesSource, patternSource } from '../../src/backends/conformance/check.js';
@@ -7,6 +9,7 @@ import type { Backend } from '../../src/backends/contract.js';
 import { open } from '../../src/backends/webdav/open.js';
 import { webdavOptions } from '../../src/backends/webdav/options.js';
 import { systemClock } from '../../src/clock/clock.js';
+import { startApacheDav } from '../servers/apache-dav.js';
 import { startNextcloud } from '../servers/nextcloud.js';
 import { quietLog } from '../servers/quiet.js';
 
@@ -156,6 +159,25 @@ test('a server that is no WebDAV folder, or is not there, fails the mount with a
   await new Promise((resolve) => http.close(resolve));
   await expect(opened({ url })).rejects.toMatchObject({ errno: 'EHOSTDOWN' });
 });
+
+test('files are made in the root of the server, also when somebody has tidied up what is not listed', async () => {
+  const server = await startApacheDav();
+  ends.push(() => server.stop());
+  const { backend } = await opened({ url: server.url }, true);
+  const make = (key: string) =>
+    backend.write(
+      key,
+      bytesSource(key),
+      { precondition: { kind: 'absent' }, attributes: { writer: key } },
+      context,
+    );
+  await Promise.all(['a', 'b', 'c'].map(make));
+  rmSync(join(server.folder, '.mirage-uploads'), { recursive: true });
+  await Promise.all(['d', 'e'].map(make));
+  const { entries } = await backend.list('', undefined, context);
+  expect(entries.map(({ key }) => key).sort()).toEqual(['a', 'b', 'c', 'd', 'e']);
+  expect(entries.map(({ attributes }) => attributes?.writer).sort()).toEqual(['a', 'b', 'c', 'd', 'e']);
+}, 9_000);
 
 describe('Nextcloud', () => {
   async function cloud() {

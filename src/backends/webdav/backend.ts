@@ -352,6 +352,8 @@ export class WebdavBackend
   ): Promise<ObjectInfo> {
     const temporary = `${UPLOADS}/${randomUUID()}`;
     const folder = this.#target(key.slice(0, Math.max(0, key.lastIndexOf('/'))), 'directory');
+    // Before the lock: it may be on the folder that this one is made in.
+    await this.#uploadsFolder();
     const place = soon ? this.#guard.join(folder) : undefined;
     try {
       return await this.#fillAndName(key, temporary, folder, place, attributes, context, fill);
@@ -376,11 +378,11 @@ export class WebdavBackend
     fill: (temporary: string) => Promise<unknown>,
   ): Promise<ObjectInfo> {
     const { addresses, client, locks } = this.#parts;
-    await this.#uploadsFolder();
     await fill(temporary).catch(async (error: unknown) => {
       if (!MirageError.is(error, 'ENOENT')) throw error;
       // Somebody has tidied up.
       this.#uploads = undefined;
+      place?.leave();
       await this.#uploadsFolder();
       await fill(temporary);
     });
