@@ -101,9 +101,8 @@ export function readBack(inner: Backend): Backend {
           } catch (error) {
             if (!MirageError.is(error) || !error.outcomeUnknown || tries === TRIES) throw error;
             if ((await look(from, context, error)) !== undefined) continue;
-            // Gone under the one name: it went to the other.
+            // Gone under the one name: it went to the other. Under neither: the next try says so.
             if ((await look(to, context, error)) !== undefined) return;
-            throw error;
           }
         }
       },
