@@ -34,15 +34,16 @@ export async function coldReads(bench) {
   for (const { row, bytes, each } of sizes) {
     const folder = bench.unique('cold');
     const names = ['sdk', ...bench.peers].flatMap((variant) =>
-      Array.from({ length: each + 1 }, (_, index) => `${variant}-${index}`),
+      // A folder each: the neighbours of a file that is read may be fetched ahead.
+      Array.from({ length: each + 1 }, (_, index) => `${variant}-${index}/object`),
     );
     await bench.store.put(names.map((name) => ({ key: `${folder}/${name}`, body: content(bytes, name) })));
     await bench.mounted(bench.peers, {}, async (trees) => {
-      for (const tree of Object.values(trees)) await run(['ls', '-l', join(tree, folder)], { seconds: 120 });
+      for (const tree of Object.values(trees)) await run(['ls', '-lR', join(tree, folder)], { seconds: 120 });
       // The first of each opens connections and is not counted.
       for (let index = 0; index <= each; index++) {
         for (const variant of shuffled(['sdk', ...bench.peers])) {
-          const key = `${folder}/${variant}-${index}`;
+          const key = `${folder}/${variant}-${index}/object`;
           const value = await bench.transferred({ sent: bytes }, async () => {
             if (variant !== 'sdk') return bench.files('read', join(trees[variant] ?? '', key));
             const started = performance.now();
