@@ -17,18 +17,18 @@ import type {
   Validator,
   WriteOptions,
 } from '../contract.js';
+import { anotherVersion, implicitDirectory, sizeOfRange } from '../object-store/info.js';
 import type { KeySpace } from '../object-store/keys.js';
+import { pour } from '../object-store/pour.js';
 import { Versions } from '../object-store/versions.js';
 import { encodeAttributes, encodeFolder, foreignMetadata, isFolder } from './attributes.js';
 import { copyBlob } from './copy.js';
 import { statusOf, toMirageError } from './errors.js';
 import { listPage, namesBelow } from './listing.js';
-import { blobSize, pour } from './pour.js';
 import {
   type Container,
   conditionsOf,
   etagOf,
-  implicitDirectory,
   infoOf,
   type Limits,
   request,
@@ -106,7 +106,7 @@ export class AzureBackend implements DirectoryBackend, CopyBackend, AttributeBac
       }
       const info = this.#versions.seen(downloadedInfo(key, answer));
       sink.begin?.(info);
-      await pour(body, answer.contentLength ?? 0, sink, context.signal);
+      await pour(body, { skip: 0, length: answer.contentLength ?? 0, last: true }, sink, context.signal);
       return info;
     } catch (error) {
       // Past the end, or an empty blob: nothing to read, but still a version to tell.
@@ -324,7 +324,7 @@ const kindOf = (head: BlobGetPropertiesResponse): ObjectInfo['kind'] =>
 function downloadedInfo(key: string, answer: BlobDownloadResponseParsed): ObjectInfo {
   const { lastModified, etag, versionId, metadata } = answer;
   return infoOf(key, 'file', {
-    contentLength: blobSize(answer),
+    contentLength: sizeOfRange(answer.contentRange) ?? answer.contentLength ?? 0,
     ...(lastModified !== undefined && { lastModified }),
     ...(etag !== undefined && { etag }),
     ...(versionId !== undefined && { versionId }),
@@ -334,10 +334,6 @@ function downloadedInfo(key: string, answer: BlobDownloadResponseParsed): Object
 
 function noSuchBlob(operation: string, key: string): MirageError {
   return new MirageError(`${operation} ${key}: no such blob`, { errno: 'ENOENT' });
-}
-
-function anotherVersion(key: string): MirageError {
-  return new MirageError(`${key}: the blob is another version by now`, { errno: 'ESTALE' });
 }
 
 const EMPTY: ByteSource = {

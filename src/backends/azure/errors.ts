@@ -1,15 +1,6 @@
 import { RestError } from '@azure/storage-blob';
 import { MirageError, type MirageErrorDetails } from '../../errors/mirage-error.js';
-
-/** What was asked when it failed: the same answer means another thing for another question. */
-export interface Attempt {
-  readonly operation: string;
-  /** What the message names: a key, or the container. */
-  readonly subject: string;
-  /** A change under a precondition: without a clear answer nobody knows whether it was carried out. */
-  readonly conditional?: boolean;
-  readonly signal?: AbortSignal;
-}
+import type { Attempt } from '../object-store/attempt.js';
 
 /** The fields of an error of the SDK, of its credentials or of Node that mean something here. */
 interface Failure {

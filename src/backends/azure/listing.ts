@@ -2,9 +2,10 @@ import type { ContainerClient } from '@azure/storage-blob';
 import { z } from 'zod';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ListPage, ObjectInfo } from '../contract.js';
+import { implicitDirectory } from '../object-store/info.js';
 import type { KeySpace } from '../object-store/keys.js';
 import { isFolder } from './attributes.js';
-import { implicitDirectory, infoOf, request } from './requests.js';
+import { infoOf, request } from './requests.js';
 
 const PAGE = 5000;
 

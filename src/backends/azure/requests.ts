@@ -1,7 +1,8 @@
 import type { ContainerClient } from '@azure/storage-blob';
 import type { Capabilities, ObjectInfo, Precondition, Timestamp, Validator } from '../contract.js';
+import type { Attempt } from '../object-store/attempt.js';
 import { decodeAttributes, type Metadata } from './attributes.js';
-import { type Attempt, toMirageError } from './errors.js';
+import { toMirageError } from './errors.js';
 
 /** What the container was found to honour; see probe.ts. */
 export type Traits = Readonly<Capabilities['preconditions']>;
@@ -65,17 +66,6 @@ export function conditionsOf(precondition: Precondition): { ifMatch?: string; if
 /** Whole seconds: that is what the store tells. */
 export function timestampOf(date: Date | undefined): Timestamp {
   return { seconds: date === undefined ? 0 : Math.floor(date.getTime() / 1000), nanoseconds: 0 };
-}
-
-export function implicitDirectory(key: string): ObjectInfo {
-  return {
-    key,
-    kind: 'directory',
-    size: undefined,
-    modified: { seconds: 0, nanoseconds: 0 },
-    validator: undefined,
-    attributes: undefined,
-  };
 }
 
 /** What any answer about a blob says of it. */

@@ -16,20 +16,13 @@ import type {
   Validator,
   WriteOptions,
 } from '../contract.js';
+import { anotherVersion, implicitDirectory } from '../object-store/info.js';
+import { extractOf, pour } from '../object-store/pour.js';
 import { discard } from './client.js';
 import { copyObject } from './copies.js';
 import { toMirageError } from './errors.js';
 import type { Objects } from './objects.js';
-import { pour } from './pour.js';
-import {
-  anotherVersion,
-  implicitDirectory,
-  infoOf,
-  infoOfMedia,
-  PAGE_FIELDS,
-  pageSchema,
-  versionOf,
-} from './resources.js';
+import { infoOf, infoOfMedia, isRanged, PAGE_FIELDS, pageSchema, versionOf } from './resources.js';
 
 /** https://cloud.google.com/storage/quotas#objects */
 const MAXIMUM_SIZE = 5 * 2 ** 40;
@@ -151,7 +144,9 @@ export class GcsBackend implements DirectoryBackend, CopyBackend, AttributeBacke
       // Another writer may have changed the attributes: the content is still that of the version that was asked for.
       const info = match === undefined ? said : { ...said, validator: match };
       sink.begin?.(info);
-      await pour(answer, range, info.size ?? 0, sink);
+      // What is broken off on purpose says so in an event, too.
+      answer.body.on('error', () => undefined);
+      await pour(answer.body, extractOf(range, info.size ?? 0, isRanged(answer)), sink, signal);
       return info;
     } catch (error) {
       answer.body.destroy();

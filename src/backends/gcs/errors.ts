@@ -1,18 +1,11 @@
 import type { ErrnoName } from '../../errors/errno.js';
 import { MirageError, type MirageErrorDetails } from '../../errors/mirage-error.js';
+import type { Attempt as AnyAttempt } from '../object-store/attempt.js';
 
-/** What was asked when it failed: the same answer means another thing for another question. */
-export interface Attempt {
-  readonly operation: string;
-  /** What the message names: a key, or the bucket. */
-  readonly subject: string;
-  /** A change under a precondition: without a clear answer nobody knows whether it was carried out. */
-  readonly conditional?: boolean;
-  /** What "no such object" means here; ESTALE for a change under a precondition, else ENOENT. */
+/** With what "no such object" means here: ESTALE for a change under a precondition, else ENOENT, where it is not said. */
+export interface Attempt extends AnyAttempt {
   readonly missing?: ErrnoName;
-  readonly signal?: AbortSignal;
 }
-
 /** An answer that says no. https://cloud.google.com/storage/docs/json_api/v1/status-codes */
 export class Refusal {
   constructor(

@@ -8,11 +8,11 @@ import type {
   Validator,
 } from '../contract.js';
 import { attributeNames, encodeAttributes } from '../object-store/attributes.js';
+import { anotherVersion } from '../object-store/info.js';
 import type { KeySpace } from '../object-store/keys.js';
 import { related } from './body.js';
 import { discard, type GcsClient } from './client.js';
 import {
-  anotherVersion,
   conditionsOf,
   type GcsObject,
   infoOf,

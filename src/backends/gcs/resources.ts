@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ObjectInfo, Precondition, Timestamp, Validator } from '../contract.js';
 import { decodeAttributes } from '../object-store/attributes.js';
+import { anotherVersion, sizeOfRange } from '../object-store/info.js';
 import { type Answer, header } from './client.js';
 
 /** 64-bit numbers travel as text. */
@@ -85,34 +86,16 @@ export function infoOfMedia(key: string, answer: Answer): ObjectInfo {
   };
 }
 
-const CONTENT_RANGE = /^bytes \d+-\d+\/(\d+)$/;
-
-export const isRanged = (answer: Answer): boolean =>
-  CONTENT_RANGE.test(header(answer, 'content-range') ?? '');
-
 /** Bytes of the whole object, of which an answer may carry a part. */
 function mediaSize(answer: Answer): number {
-  const ranged = CONTENT_RANGE.exec(header(answer, 'content-range') ?? '');
-  return Number(ranged?.[1] ?? header(answer, 'content-length') ?? 0);
+  return sizeOfRange(header(answer, 'content-range')) ?? Number(header(answer, 'content-length') ?? 0);
 }
+
+export const isRanged = (answer: Answer): boolean =>
+  sizeOfRange(header(answer, 'content-range')) !== undefined;
 
 /** Whole seconds: a download shows no more digits, and a time must not change by being asked in another way. */
 function timestampOf(text: string | undefined): Timestamp {
   const time = Date.parse(text ?? '');
   return { seconds: Number.isNaN(time) ? 0 : Math.floor(time / 1000), nanoseconds: 0 };
-}
-
-export function implicitDirectory(key: string): ObjectInfo {
-  return {
-    key,
-    kind: 'directory',
-    size: undefined,
-    modified: { seconds: 0, nanoseconds: 0 },
-    validator: undefined,
-    attributes: undefined,
-  };
-}
-
-export function anotherVersion(key: string): MirageError {
-  return new MirageError(`${key}: the object is another version by now`, { errno: 'ESTALE' });
 }

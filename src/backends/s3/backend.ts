@@ -25,6 +25,7 @@ import type {
 } from '../contract.js';
 import { encodeAttributes } from '../object-store/attributes.js';
 import { gather, sendBody } from '../object-store/body.js';
+import { implicitDirectory } from '../object-store/info.js';
 import type { KeySpace } from '../object-store/keys.js';
 import { Versions } from '../object-store/versions.js';
 import { Copies } from './copies.js';
@@ -33,7 +34,7 @@ import { toMirageError } from './errors.js';
 import { decodeKey } from './keys.js';
 import { listPage } from './listing.js';
 import { uploadInParts } from './multipart.js';
-import { implicitDirectory, infoOf, Objects } from './objects.js';
+import { infoOf, Objects } from './objects.js';
 import { objectSize, pour } from './pour.js';
 import {
   answeredAt,

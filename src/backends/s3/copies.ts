@@ -9,9 +9,10 @@ import type {
   WriteOptions,
 } from '../contract.js';
 import { decodeAttributes, encodeAttributes, foreignMetadata } from '../object-store/attributes.js';
+import { anotherVersion } from '../object-store/info.js';
 import { copySource } from './keys.js';
 import { copyInParts } from './multipart.js';
-import { anotherVersion, type Objects } from './objects.js';
+import type { Objects } from './objects.js';
 import { conditionsOf, headersToKeep, type Limits, request, timestampOf, validatorOf } from './requests.js';
 
 /** Copies on the server: of one object to another key, and of one onto itself, which is how S3 changes attributes. */

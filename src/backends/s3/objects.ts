@@ -6,6 +6,7 @@ import {
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Context, ObjectInfo, Precondition, StoredAttributes, Validator } from '../contract.js';
 import { decodeAttributes } from '../object-store/attributes.js';
+import { anotherVersion } from '../object-store/info.js';
 import type { KeySpace } from '../object-store/keys.js';
 import { toMirageError } from './errors.js';
 import { answeredAt, type Bucket, statusOf, type Traits, timestampOf, validatorOf } from './requests.js';
@@ -80,17 +81,6 @@ export class Objects {
   }
 }
 
-export function implicitDirectory(key: string): ObjectInfo {
-  return {
-    key,
-    kind: 'directory',
-    size: undefined,
-    modified: { seconds: 0, nanoseconds: 0 },
-    validator: undefined,
-    attributes: undefined,
-  };
-}
-
 export function infoOf(
   key: string,
   kind: ObjectInfo['kind'],
@@ -105,8 +95,4 @@ export function infoOf(
     ...(answer.VersionId !== undefined && { version: answer.VersionId }),
     attributes: decodeAttributes(answer.Metadata),
   };
-}
-
-export function anotherVersion(key: string): MirageError {
-  return new MirageError(`${key}: the object is another version by now`, { errno: 'ESTALE' });
 }

@@ -5,8 +5,9 @@ import type {
   S3ServiceException,
 } from '@aws-sdk/client-s3';
 import type { Capabilities, Precondition, Timestamp, Validator } from '../contract.js';
+import type { Attempt } from '../object-store/attempt.js';
 import type { AnswerMetadata } from './client.js';
-import { type Attempt, toMirageError } from './errors.js';
+import { toMirageError } from './errors.js';
 
 /** What the store was found to honour; see probe.ts. */
 export interface Traits extends Readonly<Capabilities['preconditions']> {

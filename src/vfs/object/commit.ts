@@ -6,12 +6,12 @@ import { randomUUID } from 'node:crypto';
 import type { ObjectInfo, Precondition, StoredAttributes, Validator } from '../../backends/contract.js';
 import type { StagedFile } from '../../content/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import { type Name, ROOT_SLOT } from '../inodes/inode-table.js';
+import { Gate } from '../inodes/turn.js';
 import { keepConflict } from './conflicts.js';
 import type { Inode } from './inode.js';
-import { type Name, ROOT_SLOT } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 import { Retries } from './retries.js';
-import { Gate } from './turn.js';
 
 /** How long attribute changes wait for more of them, milliseconds. */
 const ATTRIBUTES_REST = 2000;

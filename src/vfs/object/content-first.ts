@@ -2,8 +2,8 @@
 import type { CleanFile } from '../../content/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord } from '../../metadata/contract.js';
+import type { Slot } from '../inodes/inode-table.js';
 import type { Directories } from './directory.js';
-import type { Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 
 export class ContentFirst {

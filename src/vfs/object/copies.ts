@@ -2,9 +2,9 @@
 import type { ObjectInfo, StoredAttributes, Validator } from '../../backends/contract.js';
 import type { CleanFile } from '../../content/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import type { Name } from '../inodes/inode-table.js';
 import type { Commits } from './commit.js';
 import type { Inode } from './inode.js';
-import type { Name } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 
 /** Up to this size, bytes, a store whose copies know no precondition gets the bytes again, in a write that does. */

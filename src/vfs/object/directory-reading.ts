@@ -1,12 +1,12 @@
 /** Reading directories: open handles, and rows into the entries of a reply. */
 import type { EntryRecord } from '../../metadata/contract.js';
 import { Attributes, S_IFDIR, S_IFMT } from '../attributes.js';
+import { modeOf } from '../inodes/attributes-of.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
+import { isNameOnly, isUnknown } from '../inodes/records.js';
 import { type Answer, type DirectorySink, EntryReply, type Handle } from '../operations.js';
-import { modeOf } from './attributes-of.js';
-import { NONE, type Slot } from './inode-table.js';
 import type { Listings, RunningListing } from './listings.js';
 import type { Nodes } from './nodes.js';
-import { isNameOnly, isUnknown } from './records.js';
 import type { UnknownAttributes } from './unknown-attributes.js';
 
 const ROWS_AT_ONCE = 256;

@@ -9,6 +9,8 @@ import type { ObjectInfo } from '../../backends/contract.js';
 import { errno } from '../../errors/errno.js';
 import type { EntryRecord } from '../../metadata/contract.js';
 import { Attributes } from '../attributes.js';
+import { NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
+import { isNameOnly, isUnknown, recordOf } from '../inodes/records.js';
 import type {
   Answer,
   AttributesReply,
@@ -19,11 +21,9 @@ import type {
 } from '../operations.js';
 import { DirectoryReading } from './directory-reading.js';
 import { hydrated, needsHydration } from './hydration.js';
-import { NONE, ROOT_SLOT, type Slot } from './inode-table.js';
 import { Listings } from './listings.js';
 import { isSpelled, NAME_BYTES } from './names.js';
 import type { Nodes } from './nodes.js';
-import { isNameOnly, isUnknown, recordOf } from './records.js';
 import { UnknownAttributes } from './unknown-attributes.js';
 
 export class Directories {

@@ -4,12 +4,12 @@ import { writeSync } from 'node:fs';
 import type { Validator } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { S_IFDIR, S_IFLNK } from '../attributes.js';
+import { allowedMode, setSize, timestamp, touchChanged } from '../inodes/attributes-of.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
 import type { ByteString, Call, EntryAnswer } from '../operations.js';
-import { allowedMode, setSize, timestamp, touchChanged } from './attributes-of.js';
 import type { Commits } from './commit.js';
 import type { Directories } from './directory.js';
 import type { Inode } from './inode.js';
-import { NONE, type Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 import type { OpenFiles } from './open-files.js';
 

@@ -2,9 +2,9 @@ import type { Timestamp, Validator } from '../../backends/contract.js';
 import type { CleanFile, StagedFile } from '../../content/contract.js';
 import type { MirageError } from '../../errors/mirage-error.js';
 import { Attributes } from '../attributes.js';
+import type { Slot } from '../inodes/inode-table.js';
+import { Turn } from '../inodes/turn.js';
 import type { ByteString } from '../operations.js';
-import type { Slot } from './inode-table.js';
-import { Turn } from './turn.js';
 
 const baseKey = (parent: Slot, name: ByteString): string => `${parent}/${name}`;
 

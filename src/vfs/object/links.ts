@@ -5,13 +5,13 @@
  */
 import { randomUUID } from 'node:crypto';
 import { MirageError } from '../../errors/mirage-error.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
+import { newLinkGroup } from '../inodes/records.js';
 import type { ByteString, EntryAnswer } from '../operations.js';
 import type { Commits } from './commit.js';
 import type { Copies } from './copies.js';
 import type { Inode } from './inode.js';
-import { NONE, type Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
-import { newLinkGroup } from './records.js';
 
 export class Links {
   readonly #nodes: Nodes;

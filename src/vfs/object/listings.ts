@@ -1,12 +1,12 @@
 /** Listings of directories: asked of the store page by page, once for all who want them, into rows. */
 import type { ListPage } from '../../backends/contract.js';
 import type { EntryRecord, ListingWriter, NewEntryRecord } from '../../metadata/contract.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
+import { recordOf } from '../inodes/records.js';
+import { Remembered } from '../inodes/remembered.js';
 import type { ByteString } from '../operations.js';
-import { NONE, type Slot } from './inode-table.js';
 import { nameOf, nameOfFileBesideDirectory } from './names.js';
 import type { Nodes } from './nodes.js';
-import { recordOf } from './records.js';
-import { Remembered } from './remembered.js';
 
 const ROWS_AT_ONCE = 256;
 /** Pages that a listing brings although its readers have gone meanwhile: the directory is complete then, for most. */

@@ -4,7 +4,6 @@ import type { CleanFile } from '../../content/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
 import { Attributes, S_IFDIR, S_IFMT, S_ISGID } from '../attributes.js';
-import type { ByteString, Call, EntryAnswer, EntryReply } from '../operations.js';
 import {
   copyAttributes,
   fillFrom,
@@ -15,13 +14,14 @@ import {
   touchChanged,
   touchModified,
   versionHash,
-} from './attributes-of.js';
+} from '../inodes/attributes-of.js';
+import { type Name, NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
+import { LinkGroups } from '../inodes/link-groups.js';
+import { recordOf } from '../inodes/records.js';
+import type { ByteString, Call, EntryAnswer, EntryReply } from '../operations.js';
 import { Inode } from './inode.js';
-import { type Name, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
-import { LinkGroups } from './link-groups.js';
 import { nameOf, nameOfFileBesideDirectory } from './names.js';
 import type { ObjectVolumeParts } from './parts.js';
-import { recordOf } from './records.js';
 import { Rows } from './rows.js';
 
 /** Cached content up to this size, bytes, is copied when its object gets another key; a larger one is fetched again. */

@@ -1,6 +1,7 @@
 import { readSync } from 'node:fs';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Attributes } from '../attributes.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
 import type {
   Answer,
   AttributeChange,
@@ -27,7 +28,6 @@ import { Commits } from './commit.js';
 import { Copies } from './copies.js';
 import { Directories } from './directory.js';
 import { Entries } from './entries.js';
-import { NONE, type Slot } from './inode-table.js';
 import { Settling } from './journal/settling.js';
 import { Links } from './links.js';
 import { Nodes } from './nodes.js';

@@ -4,6 +4,8 @@ import type { ObjectInfo } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord } from '../../metadata/contract.js';
 import { type Attributes, S_IFREG } from '../attributes.js';
+import { allowedMode } from '../inodes/attributes-of.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
 import {
   type Answer,
   type ByteString,
@@ -13,13 +15,11 @@ import {
   type OpenMode,
   OpenReply,
 } from '../operations.js';
-import { allowedMode } from './attributes-of.js';
 import type { Commits } from './commit.js';
 import { ContentFirst } from './content-first.js';
 import { type Copies, otherVersion } from './copies.js';
 import type { Directories } from './directory.js';
 import type { Inode } from './inode.js';
-import { NONE, type Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 import type { OpenHandles } from './open-handles.js';
 import type { Reading } from './reading.js';

@@ -4,11 +4,11 @@
  */
 import type { Version } from '../../content/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import type { Slot } from '../inodes/inode-table.js';
 import type { Answer, ByteString } from '../operations.js';
 import type { Commits } from './commit.js';
 import type { Copies } from './copies.js';
 import type { Directories } from './directory.js';
-import type { Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
 
 export const OWN_PREFIX = 'user.mirage.';

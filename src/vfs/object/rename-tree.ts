@@ -4,11 +4,11 @@
  */
 import type { ObjectInfo, Validator } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
-import { timestamp } from './attributes-of.js';
+import { timestamp } from '../inodes/attributes-of.js';
+import { type Name, NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
 import type { Commits } from './commit.js';
 import type { Entries } from './entries.js';
 import type { Inode } from './inode.js';
-import { type Name, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
 import { type Copied, type Moved, TreeMover } from './journal/tree-mover.js';
 import type { WriteBehind } from './journal/write-behind.js';
 import type { Nodes } from './nodes.js';

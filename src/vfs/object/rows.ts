@@ -4,23 +4,21 @@ import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord, LocationId, MetadataStore, NewEntryRecord } from '../../metadata/contract.js';
 import type { MountIndex, StorePort } from '../../ports/store-port.js';
 import { S_IFDIR } from '../attributes.js';
+import { inodeNumberOf, timestamp } from '../inodes/attributes-of.js';
+import { InodeTable, NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
+import { LinkCounts } from '../inodes/link-counts.js';
+import { absentRecord, inodeNumberOfGroup } from '../inodes/records.js';
 import type { ByteString, NodeId } from '../operations.js';
 import { rootOf, type VolumeContext } from '../volume.js';
-import { inodeNumberOf, timestamp } from './attributes-of.js';
-import { InodeTable, NONE, ROOT_SLOT, type Slot } from './inode-table.js';
 import type { WriteBehind } from './journal/write-behind.js';
 import { Lifetimes } from './lifetimes.js';
 import { componentOf, LongNames, NAME_BYTES } from './names.js';
 import type { ObjectVolumeOptions, ObjectVolumeParts } from './parts.js';
-import { absentRecord, inodeNumberOfGroup } from './records.js';
 
 /** Where the root's own row is: no key has this directory. */
 const ABOVE_ROOT = '/';
 const ROOT_NAME = '.';
 const NANOSECONDS = 1e6;
-/** Directories whose link count is remembered, and entries above which it is not counted. */
-const COUNTED_DIRECTORIES = 10_000;
-const COUNTED_ROWS = 4096;
 
 export class Rows {
   readonly table: InodeTable;
@@ -38,8 +36,7 @@ export class Rows {
   readonly identity: string;
   readonly #lifetimes: Lifetimes;
   readonly #directoryKeys = new Map<Slot, string>();
-  /** Link counts of directories that were asked for, by key. */
-  readonly #links = new Map<string, number>();
+  readonly #links: LinkCounts;
 
   /** `onFree`: a node is gone, whatever is kept by its slot must go. */
   constructor(parts: ObjectVolumeParts, onFree: (slot: Slot) => void) {
@@ -54,6 +51,7 @@ export class Rows {
     this.identity = parts.identity;
     // Of this mount alone: what it has made and not stored yet is nothing that another mount of the same bucket may list away.
     this.location = parts.metadata.location(`${parts.identity} at ${parts.context.path}`);
+    this.#links = new LinkCounts(this.metadata, this.location);
     const root = rootOf(parts.context.index);
     this.table = new InodeTable(root, inodeNumberOf(`${parts.identity}\0`), (slot) => {
       this.#directoryKeys.delete(slot);
@@ -189,36 +187,19 @@ export class Rows {
 
   // What stat derives from rows.
 
-  /** 2 and one for each directory in it; 1, which means unknown, where it was not listed or holds very much. */
+  /** 2 and one for each directory in it; 1, which means unknown, where it was not listed or holds very much; 0 when it was removed. */
   directoryLinks(slot: Slot): number {
-    if (this.table.parent(slot) === NONE) return 0;
-    const directory = this.directoryKey(slot);
-    const known = this.#links.get(directory);
-    if (known !== undefined) return known;
-    if (this.metadata.listing(this.location, directory).completeAt === undefined) return 1;
-    const rows = this.metadata.entries(this.location, directory, 0, COUNTED_ROWS);
-    const links =
-      rows.length === COUNTED_ROWS ? 1 : 2 + rows.filter(({ kind }) => kind === 'directory').length;
-    if (this.#links.size >= COUNTED_DIRECTORIES) this.#links.clear();
-    this.#links.set(directory, links);
-    return links;
+    const directory = this.directoryKeyIfAny(slot);
+    return directory === undefined ? 0 : this.#links.ofDirectory(directory);
   }
 
   /** A directory came, went, or was listed: what stat shows of it as a link count is to be counted again. */
   recount(directory: string): void {
-    this.#links.delete(directory);
+    this.#links.recount(directory);
   }
 
   linkCount(record: EntryRecord | NewEntryRecord): number {
-    if (record.kind === 'directory') return 2;
-    const group = record.attributes?.linkGroup;
-    if (group === undefined) return 1;
-    const names = new Set<string>();
-    for (const { directory, name } of this.metadata.linkNames(this.location, group)) {
-      const row = this.metadata.entry(this.location, directory, name);
-      if (row?.kind === 'file' && row.attributes?.linkGroup === group) names.add(`${directory}/${name}`);
-    }
-    return Math.max(1, names.size);
+    return record.kind === 'directory' ? 2 : this.#links.ofFile(record);
   }
 
   /** The inode number of a name that is shown without becoming a node. */

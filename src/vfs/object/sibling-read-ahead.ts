@@ -1,9 +1,9 @@
 /** Reading ahead across files: whoever opens the files of a directory one after the other finds the next ones in the cache. */
 import type { EntryRecord } from '../../metadata/contract.js';
+import type { Slot } from '../inodes/inode-table.js';
+import { Remembered } from '../inodes/remembered.js';
 import type { ContentFirst } from './content-first.js';
-import type { Slot } from './inode-table.js';
 import type { Nodes } from './nodes.js';
-import { Remembered } from './remembered.js';
 
 /** Files opened in a row after which the next ones are fetched. */
 const RUN = 2;

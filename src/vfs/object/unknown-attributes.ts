@@ -10,7 +10,7 @@
 import type { ObjectInfo } from '../../backends/contract.js';
 import type { Clock } from '../../clock/clock.js';
 import type { EntryRecord } from '../../metadata/contract.js';
-import { Remembered } from './remembered.js';
+import { Remembered } from '../inodes/remembered.js';
 
 /** Names in a row without attributes, after which a directory counts as one of a tool that keeps none. */
 const FOREIGN_AFTER = 8;

@@ -2,8 +2,8 @@
 import type { ServerAttributeChange, ServerAttributes, ServerHandle } from '../../backends/file-server.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { isDirectory, S_IFLNK, S_IFMT, S_ISGID } from '../attributes.js';
-import { newInodeNumber, timestamp } from '../object/attributes-of.js';
-import { NONE, type Slot } from '../object/inode-table.js';
+import { newInodeNumber, timestamp } from '../inodes/attributes-of.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
 import type { ByteString, Call } from '../operations.js';
 import { UNINTERRUPTED } from './node-handles.js';
 import { rowOf } from './remote-rows.js';

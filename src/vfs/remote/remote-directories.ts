@@ -7,9 +7,9 @@ import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
 import { Attributes, S_IFDIR, S_IFMT } from '../attributes.js';
-import { copyAttributes, modeOf } from '../object/attributes-of.js';
-import { NONE, ROOT_SLOT, type Slot } from '../object/inode-table.js';
-import { Remembered } from '../object/remembered.js';
+import { copyAttributes, modeOf } from '../inodes/attributes-of.js';
+import { NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
+import { Remembered } from '../inodes/remembered.js';
 import {
   type Answer,
   type AttributesReply,

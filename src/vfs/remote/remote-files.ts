@@ -5,8 +5,8 @@ import type { ReadCursor } from '../../content/contract.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { isRegular, S_IFREG } from '../attributes.js';
-import { setSize, timestamp, touchModified, versionHash } from '../object/attributes-of.js';
-import { NONE, type Slot } from '../object/inode-table.js';
+import { setSize, timestamp, touchModified, versionHash } from '../inodes/attributes-of.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
 import {
   type Answer,
   type ByteString,

@@ -2,8 +2,8 @@
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';
-import { setSize, timestamp, touchModified } from '../object/attributes-of.js';
-import { NONE } from '../object/inode-table.js';
+import { setSize, timestamp, touchModified } from '../inodes/attributes-of.js';
+import { NONE } from '../inodes/inode-table.js';
 import type { Answer, Call, Handle, ReadReply, WriteSource } from '../operations.js';
 import { UNINTERRUPTED } from './node-handles.js';
 import { clearPrivileges, type OpenFile, type RemoteFiles } from './remote-files.js';

@@ -1,8 +1,8 @@
 import type { ServerAttributes } from '../../backends/file-server.js';
 import type { MirageError } from '../../errors/mirage-error.js';
 import { Attributes } from '../attributes.js';
-import type { Slot } from '../object/inode-table.js';
-import { Turn } from '../object/turn.js';
+import type { Slot } from '../inodes/inode-table.js';
+import { Turn } from '../inodes/turn.js';
 import type { NodeHandles } from './node-handles.js';
 import type { RemoteContent } from './remote-content.js';
 

@@ -3,7 +3,7 @@ import type { StoredAttributes, Timestamp } from '../../backends/contract.js';
 import type { ServerAttributes } from '../../backends/file-server.js';
 import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
 import { isDirectory, isRegular, S_IFLNK, S_IFMT } from '../attributes.js';
-import { timestamp } from '../object/attributes-of.js';
+import { timestamp } from '../inodes/attributes-of.js';
 import type { ByteString } from '../operations.js';
 
 const PERMISSIONS = 0o7777;

@@ -12,11 +12,11 @@ import {
   storedOf,
   timestamp,
   versionHash,
-} from '../object/attributes-of.js';
-import { InodeTable, type Name, NONE, ROOT_SLOT, type Slot } from '../object/inode-table.js';
-import { LinkGroups } from '../object/link-groups.js';
-import { absentRecord, inodeNumberOfGroup } from '../object/records.js';
-import { Remembered } from '../object/remembered.js';
+} from '../inodes/attributes-of.js';
+import { InodeTable, type Name, NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
+import { LinkCounts } from '../inodes/link-counts.js';
+import { LinkGroups } from '../inodes/link-groups.js';
+import { absentRecord, inodeNumberOfGroup } from '../inodes/records.js';
 import type { ByteString, EntryAnswer, EntryReply, NodeId } from '../operations.js';
 import { rootOf, type VolumeContext } from '../volume.js';
 import type { BlockCache } from './block-cache.js';
@@ -30,8 +30,6 @@ export const NAME_BYTES = 255;
 const ABOVE_ROOT = '/';
 const ROOT_NAME = '.';
 const NANOSECONDS = 1e6;
-/** Entries above which the directories of a directory are not counted. */
-const COUNTED_ROWS = 4096;
 /** How long the kernel may keep the attributes of an open file, nanoseconds: others may be adding to it (`tail -f`). */
 const OPEN_VALID = 2e9;
 /** A file that changed less than this ago, milliseconds, may change again within the same second of the server. */
@@ -51,8 +49,7 @@ export class RemoteTree {
   readonly #paths = new Map<Slot, string>();
   readonly #inUse = new Map<Slot, RemoteNode>();
   readonly #groups = new LinkGroups();
-  /** Link counts of directories that were asked for, by path. */
-  readonly #links = new Remembered<number>();
+  readonly #links: LinkCounts;
 
   constructor(parts: RemoteVolumeParts) {
     this.server = parts.server;
@@ -62,6 +59,7 @@ export class RemoteTree {
     this.options = parts.options;
     this.#identity = parts.identity;
     this.location = parts.metadata.location(parts.identity);
+    this.#links = new LinkCounts(this.metadata, this.location);
     this.table = new InodeTable(rootOf(parts.context.index), inodeNumberOf(`${parts.identity}\0`), (slot) => {
       this.generation++;
       this.#paths.delete(slot);
@@ -461,32 +459,18 @@ export class RemoteTree {
   directoryLinks(slot: Slot): number {
     const directory = slot === ROOT_SLOT ? '' : this.pathIfAny(slot);
     if (directory === undefined) return 0;
-    const known = this.#links.get(directory);
-    if (known !== undefined) return known;
-    if (this.metadata.listing(this.location, directory).completeAt === undefined) return 1;
-    const rows = this.metadata.entries(this.location, directory, 0, COUNTED_ROWS);
-    const links =
-      rows.length === COUNTED_ROWS ? 1 : 2 + rows.filter(({ kind }) => kind === 'directory').length;
-    this.#links.set(directory, links);
-    return links;
+    return this.#links.ofDirectory(directory);
   }
 
   /** A directory came, went, or was listed: its link count is to be counted again. */
   recount(directory: string): void {
     this.generation++;
-    this.#links.delete(directory);
+    this.#links.recount(directory);
   }
 
   /** Names that were linked on this mount: the server tells neither their number nor which belong together. */
   linkCount(record: EntryRecord | NewEntryRecord): number {
-    const group = record.attributes?.linkGroup;
-    if (group === undefined) return 1;
-    const names = new Set<string>();
-    for (const { directory, name } of this.metadata.linkNames(this.location, group)) {
-      const row = this.metadata.entry(this.location, directory, name);
-      if (row?.kind === 'file' && row.attributes?.linkGroup === group) names.add(`${directory}/${name}`);
-    }
-    return Math.max(1, names.size);
+    return this.#links.ofFile(record);
   }
 
   /** The inode number of a name that is shown without becoming a node. */

@@ -2,14 +2,14 @@
 import { randomUUID } from 'node:crypto';
 import type { ObjectInfo, Validator } from '../../../backends/contract.js';
 import type { NewEntryRecord } from '../../../metadata/contract.js';
-import { versionHash } from '../attributes-of.js';
+import { versionHash } from '../../inodes/attributes-of.js';
+import { NONE, ROOT_SLOT, type Slot } from '../../inodes/inode-table.js';
+import { absentRecord, recordOf } from '../../inodes/records.js';
 import type { Commits } from '../commit.js';
 import { keepConflict } from '../conflicts.js';
 import type { Inode } from '../inode.js';
-import { NONE, ROOT_SLOT, type Slot } from '../inode-table.js';
 import { nameOf, nameOfFileBesideDirectory } from '../names.js';
 import type { Nodes } from '../nodes.js';
-import { absentRecord, recordOf } from '../records.js';
 import { parentOf, provisional } from './intent.js';
 import type { Outcomes, Refused, Settled } from './outcomes.js';
 
