@@ -2,6 +2,7 @@
 /** `ls -l` of a folder of 10,000 objects: the first time, again, and after a restart of the daemon. */
 import { join } from 'node:path';
 import { ListObjectsV2Command } from '@aws-sdk/client-s3';
+import { timed } from '../shared/measure.mjs';
 import { run } from '../shared/processes.mjs';
 import { BUCKET } from './store.mjs';
 
@@ -9,12 +10,9 @@ import { BUCKET } from './store.mjs';
 
 const COUNT = 10_000;
 
-/** @param {readonly string[]} command prints to nowhere */
-async function timed(...command) {
-  const started = performance.now();
-  await run(['sh', '-c', '"$@" > /dev/null', 'sh', ...command], { seconds: 600 });
-  return performance.now() - started;
-}
+/** Milliseconds of a command that prints to nowhere. @param {readonly string[]} command */
+const timedRun = (...command) =>
+  timed(() => run(['sh', '-c', '"$@" > /dev/null', 'sh', ...command], { seconds: 600 }));
 
 /** @param {Bench} bench */
 export async function listings(bench) {
@@ -42,15 +40,15 @@ export async function listings(bench) {
     for (let round = 0; round < (peer === 'mirage' ? 3 : 1); round++) {
       const place = await bench.mounted([peer], {}, async ({ [peer]: tree = '' }) => {
         const path = join(tree, folder);
-        bench.record(cold, peer, await timed('ls', '-l', path));
+        bench.record(cold, peer, await timedRun('ls', '-l', path));
         // It asks for every entry each time: minutes at a distance.
         if (peer === 'rclone') return;
         const quiet = peer === 'mirage' ? { requests: 0 } : {};
-        bench.record(warm, peer, await bench.transferred(quiet, () => timed('ls', '-l', path)));
+        bench.record(warm, peer, await bench.transferred(quiet, () => timedRun('ls', '-l', path)));
         bench.record(
           find,
           peer,
-          await bench.transferred(quiet, () => timed('find', path, '-printf', '%s %p\\n')),
+          await bench.transferred(quiet, () => timedRun('find', path, '-printf', '%s %p\\n')),
         );
       });
       if (peer !== 'mirage') continue;
@@ -59,12 +57,12 @@ export async function listings(bench) {
         bench.record(
           restarted,
           peer,
-          await bench.transferred({ requests: 0 }, () => timed('ls', '-l', path)),
+          await bench.transferred({ requests: 0 }, () => timedRun('ls', '-l', path)),
         );
         bench.record(
           foundAgain,
           peer,
-          await bench.transferred({ requests: 0 }, () => timed('find', path, '-printf', '%s %p\\n')),
+          await bench.transferred({ requests: 0 }, () => timedRun('find', path, '-printf', '%s %p\\n')),
         );
       });
     }

@@ -1,27 +1,18 @@
 // @ts-check
 /** The store under test: a real radosgw on loopback, also behind a proxy that makes every round trip longer, and its own word on what it served. */
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import { freePort } from '../shared/measure.mjs';
 import { run, start, until } from '../shared/processes.mjs';
 
 const servers = fileURLToPath(new URL('../../test/servers', import.meta.url));
 
 export const credentials = { accessKeyId: 'testkey', secretAccessKey: 'testsecret' };
 export const BUCKET = 'bench';
-
-/** @returns {Promise<number>} a port with 60 unused ones above it, as far as one probe can tell */
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(address && typeof address === 'object' ? Math.min(address.port, 65000) : 0));
-    });
-  });
-}
+/** Ports that the server takes behind its first. */
+export const SERVER_PORTS = 60;
 
 /** @typedef {{ requests: number, sent: number, received: number }} Served requests, and bytes of objects sent and received */
 
@@ -41,7 +32,7 @@ export class Store {
   }
 
   async open() {
-    this.#port = await freePort();
+    this.#port = await freePort(SERVER_PORTS);
     await run([join(servers, 'radosgw.sh'), 'start', this.#directory, String(this.#port)], { seconds: 120 });
     this.#endpoints.set(0, `http://127.0.0.1:${this.#port}`);
     await this.client(0).send(new CreateBucketCommand({ Bucket: BUCKET }));

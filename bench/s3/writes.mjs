@@ -3,6 +3,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CopyObjectCommand, DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3';
+import { timed } from '../shared/measure.mjs';
 import { run } from '../shared/processes.mjs';
 import { shuffled } from '../shared/statistics.mjs';
 import { BUCKET } from './store.mjs';
@@ -14,13 +15,6 @@ const FOLDERS = 20;
 const FILES = 320;
 const FILE_BYTES = 4000;
 const RENAMED = 1000;
-
-/** @param {() => Promise<unknown>} work */
-async function timed(work) {
-  const started = performance.now();
-  await work();
-  return performance.now() - started;
-}
 
 /** 1 MB from create to the end of close: it is on the server then. @param {Bench} bench */
 export async function durableWrites(bench) {

@@ -1,14 +1,19 @@
 // @ts-check
 import { createServer } from 'node:net';
 
-/** A port of loopback that nobody uses. @returns {Promise<number>} */
-export function freePort() {
+/**
+ * A port of loopback that nobody uses, with `above` more ports behind it that are not looked at.
+ * @returns {Promise<number>}
+ */
+export function freePort(above = 0) {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once('error', reject);
     probe.listen(0, '127.0.0.1', () => {
       const address = probe.address();
-      probe.close(() => resolve(address && typeof address === 'object' ? address.port : 0));
+      probe.close(() =>
+        resolve(typeof address === 'object' ? Math.min(address?.port ?? 0, 65_535 - above) : 0),
+      );
     });
   });
 }

@@ -10,7 +10,6 @@
  * A run is invalid unless the daemon's cache grew by what was read: it proves that the store was read and no page cache.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +21,8 @@ import {
   S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
+import { SERVER_PORTS } from '../s3/store.mjs';
+import { freePort } from '../shared/measure.mjs';
 import { Mount } from '../shared/mount.mjs';
 import { endChildren, run, start } from '../shared/processes.mjs';
 import { table } from '../shared/table.mjs';
@@ -32,18 +33,6 @@ const PART = 64 * MB;
 const largeBytes = 4000 * MB;
 const cacheBytes = 8000 * MB;
 const goals = { p99Milliseconds: 1, residentMegabytes: 250 };
-
-/** @returns {Promise<number>} a port with 60 unused ones above it, as far as one probe can tell */
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(address && typeof address === 'object' ? Math.min(address.port, 65000) : 0));
-    });
-  });
-}
 
 /**
  * @param {S3Client} client
@@ -96,7 +85,7 @@ async function main() {
   const mount = new Mount(/** @type {string} */ (mountpoint));
   try {
     for (const path of [mountpoint, cache, state]) mkdirSync(/** @type {string} */ (path));
-    const port = await freePort();
+    const port = await freePort(SERVER_PORTS);
     await run([server, 'start', join(folder, 'ceph'), String(port)], { seconds: 120 });
     const credentials = { accessKeyId: 'testkey', secretAccessKey: 'testsecret' };
     const endpoint = `http://127.0.0.1:${port}`;
