@@ -1,4 +1,4 @@
-import type { ObjectInfo } from '../backends/contract.js';
+import type { ObjectInfo, Validator } from '../backends/contract.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { StorePort } from '../ports/store-port.js';
 import { BLOCK, type BlockChecksums, blockStart } from './block-checksums.js';
@@ -11,6 +11,8 @@ export const PART = 8 * 1024 * 1024;
 interface Fetch {
   readonly start: number;
   readonly end: number;
+  /** What the version was called when it was asked for, and so in the answer: the store may name it otherwise meanwhile. */
+  readonly validator: Validator;
   /** Nobody has asked for these bytes yet. */
   readonly ahead: boolean;
   readonly abort: AbortController;
@@ -221,6 +223,7 @@ export class Fetcher {
     const fetch: Fetch = {
       start,
       end,
+      validator: this.#version.validator,
       ahead,
       abort: new AbortController(),
       arrived: start,
@@ -233,8 +236,8 @@ export class Fetcher {
   }
 
   async #run(fetch: Fetch): Promise<void> {
-    const { start, end } = fetch;
-    const { mount, key, validator } = this.#version;
+    const { start, end, validator } = fetch;
+    const { mount, key } = this.#version;
     let failure: unknown;
     try {
       const info = await this.#port.fetch(
@@ -250,7 +253,7 @@ export class Fetcher {
         },
         fetch.abort.signal,
       );
-      if (fetch.failure === undefined) fetch.failure = this.#mismatch(info);
+      if (fetch.failure === undefined) fetch.failure = this.#mismatch(fetch, info);
       if (fetch.failure !== undefined) throw fetch.failure;
       if (info.checksums !== undefined && !fetch.dropped) this.#checksums.put(start, info.checksums);
       this.#begin(fetch, info);
@@ -263,7 +266,7 @@ export class Fetcher {
 
   #begin(fetch: Fetch, info: ObjectInfo): void {
     if (fetch.dropped) return;
-    fetch.failure = this.#mismatch(info);
+    fetch.failure = this.#mismatch(fetch, info);
     if (fetch.failure !== undefined) {
       fetch.abort.abort();
       return;
@@ -279,8 +282,8 @@ export class Fetcher {
     }
   }
 
-  #mismatch(info: ObjectInfo): MirageError | undefined {
-    const { key, validator, size } = this.#version;
+  #mismatch({ validator }: Fetch, info: ObjectInfo): MirageError | undefined {
+    const { key, size } = this.#version;
     const other = info.validator !== undefined && info.validator !== validator;
     return other || (info.size !== undefined && info.size !== size) ? staleError(key) : undefined;
   }

@@ -264,6 +264,21 @@ describe('reading through the cache', () => {
     next.release();
   });
 
+  test('a version that gets another name while it is fetched is still the version that was asked for', async () => {
+    await using bench = new ContentBench();
+    const bytes = patterned(300 * KIB);
+    const version = bench.store.put('named', bytes);
+    bench.store.hold = true;
+    const file = bench.content.acquire(version);
+    const read = Promise.resolve(file.ensureAll(never));
+    bench.content.relabel({ ...version }, '"its-name"', () => {});
+    for (const fetch of bench.store.held) fetch.pass();
+    await read;
+    expect(file.version.validator).toBe('"its-name"');
+    expect(readFrom(file.fd, 0, bytes.length).equals(bytes)).toBe(true);
+    file.release();
+  });
+
   test('an object that proves shorter than its version said is no success', async () => {
     await using bench = new ContentBench();
     const version = bench.store.put('key', patterned(1000));
