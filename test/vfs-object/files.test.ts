@@ -89,8 +89,15 @@ describe('reading', () => {
     await tree.release(young);
   });
 
-  test('the kernel keeps its pages while the version is the same', async () => {
-    bucket.put('f', 'one');
+  test('the kernel keeps its pages while the version is the same, whatever the version is called', async () => {
+    const names = Array.from({ length: 16 }, (_, index) => `other${index}`);
+    for (const name of ['f', ...names]) bucket.put(name, name);
+    for (const name of names) {
+      await tree.release(await tree.open(name));
+      const again = await tree.open(name);
+      expect(again.keepCache).toBe(true);
+      await tree.release(again);
+    }
     const first = await tree.open('f');
     await tree.release(first);
     const second = await tree.open('f');

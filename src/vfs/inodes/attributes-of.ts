@@ -33,7 +33,7 @@ export function versionHash(validator: string | undefined): number {
   for (let index = 0; index < validator.length; index++) {
     hash = Math.imul(hash ^ validator.charCodeAt(index), 0x01000193);
   }
-  return (hash >>> 0) | 1;
+  return (hash | 1) >>> 0;
 }
 
 /** The type and permission bits of an object that says so, or of one that says nothing, under the rule for x bits. */
