@@ -8,6 +8,7 @@ export class Addresses {
   readonly #hostname: string;
   /** Decoded components of the mounted folder. */
   readonly #base: readonly string[];
+  #lastFolder: { readonly key: string; readonly path: string } | undefined;
 
   constructor(url: string) {
     const { protocol, host, hostname, pathname } = new URL(url.replace(/^webdav/i, 'http'));
@@ -30,6 +31,8 @@ export class Addresses {
 
   /** Whether `href` is the folder `directory` itself, or the key of a child; undefined for whatever is neither. */
   childOf(directory: string, href: string): string | undefined {
+    const plain = this.#plainChild(directory, href);
+    if (plain !== undefined) return plain;
     const path = this.#pathOf(href);
     const names = path === undefined ? undefined : components(path);
     if (names === undefined) return undefined;
@@ -42,6 +45,18 @@ export class Addresses {
     return directory === '' ? name : `${directory}/${name}`;
   }
 
+  /** The child that a reference names as we would, without anything that had to be decoded: nearly all of a listing. */
+  #plainChild(directory: string, href: string): string | undefined {
+    if (this.#lastFolder?.key !== directory) {
+      this.#lastFolder = { key: directory, path: this.path(directory, 'directory') };
+    }
+    const folder = this.#lastFolder.path;
+    if (!href.startsWith(folder)) return undefined;
+    const name = href.endsWith('/') ? href.slice(folder.length, -1) : href.slice(folder.length);
+    if (!PLAIN_NAME.test(name)) return undefined;
+    return directory === '' ? name : `${directory}/${name}`;
+  }
+
   /** The path of a reference: absolute, or a URL of this host (behind a proxy the server may think of another scheme or port). */
   #pathOf(href: string): string | undefined {
     if (href.startsWith('/')) return href.startsWith('//') ? undefined : withoutQuery(href);
@@ -50,6 +65,8 @@ export class Addresses {
     return host.replace(/:\d+$/, '').toLowerCase() === this.#hostname ? (path ?? '/') : undefined;
   }
 }
+
+const PLAIN_NAME = /^[\w-][\w.-]*$/;
 
 const withoutQuery = (path: string): string => path.replace(/[?#].*$/s, '');
 

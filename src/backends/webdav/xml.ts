@@ -8,8 +8,10 @@ import { MirageError } from '../../errors/mirage-error.js';
 /** Text of an element without children; else the children by local name, each as often as it comes. */
 export type Element = string | { readonly [name: string]: readonly Element[] };
 
-const TOKEN =
-  /<!--[\s\S]*?-->|<\?[\s\S]*?\?>|<!\[CDATA\[([\s\S]*?)\]\]>|<(\/?)([^\s<>/!?]+)(?:"[^"]*"|'[^']*'|[^<>"'])*>/g;
+const SLASH = 0x2f;
+const EXCLAMATION = 0x21;
+const QUESTION = 0x3f;
+const CDATA = '![CDATA[';
 
 interface Open {
   readonly name: string;
@@ -22,32 +24,76 @@ export function parseXml(xml: string): Readonly<Record<string, readonly Element[
   const document: Open = { name: '', children: undefined, text: '' };
   const stack: Open[] = [document];
   let top = document;
+  const close = (name: string): void => {
+    const above = stack[stack.length - 2];
+    if (above === undefined || top.name !== name) throw malformed();
+    stack.pop();
+    above.children ??= Object.create(null) as Record<string, Element[]>;
+    const element = top.children ?? top.text.trim();
+    const same = above.children[name];
+    if (same === undefined) above.children[name] = [element];
+    else same.push(element);
+    top = above;
+  };
   let last = 0;
-  TOKEN.lastIndex = 0;
-  for (let token = TOKEN.exec(xml); token !== null; token = TOKEN.exec(xml)) {
-    if (token.index > last) top.text += text(xml, last, token.index);
-    last = TOKEN.lastIndex;
-    const [whole, data, slash, qualified] = token;
-    if (data !== undefined) top.text += data;
-    if (qualified === undefined) continue;
-    const name = qualified.slice(qualified.indexOf(':') + 1);
-    if (slash === '') {
+  for (let start = xml.indexOf('<'); start >= 0; start = xml.indexOf('<', last)) {
+    if (start > last) top.text += text(xml, last, start);
+    const first = xml.charCodeAt(start + 1);
+    if (first === SLASH) {
+      last = after(xml, '>', start);
+      close(localName(xml, start + 2, last - 1));
+    } else if (first === QUESTION) {
+      last = after(xml, '?>', start);
+    } else if (first === EXCLAMATION) {
+      const end = xml.startsWith('!--', start + 1) ? '-->' : xml.startsWith(CDATA, start + 1) ? ']]>' : '';
+      if (end === '') throw malformed();
+      last = after(xml, end, start + 4);
+      if (end === ']]>') top.text += xml.slice(start + 1 + CDATA.length, last - end.length);
+    } else {
+      last = endOfTag(xml, start + 1);
+      const empty = xml.charCodeAt(last - 2) === SLASH;
+      const name = localName(xml, start + 1, empty ? last - 2 : last - 1);
       top = { name, children: undefined, text: '' };
       stack.push(top);
-    }
-    if (slash === '/' || whole.endsWith('/>')) {
-      const closed = stack.pop() as Open;
-      const above = stack.at(-1);
-      if (above === undefined || closed.name !== name) throw malformed();
-      above.children ??= Object.create(null) as Record<string, Element[]>;
-      above.children[name] ??= [];
-      above.children[name].push(closed.children ?? closed.text.trim());
-      top = above;
+      if (empty) close(name);
     }
   }
   if (stack.length !== 1 || document.children === undefined || xml.slice(last).trim() !== '')
     throw malformed();
   return document.children;
+}
+
+/** Where what begins at `from` is over: behind the next `end`. */
+function after(xml: string, end: string, from: number): number {
+  const at = xml.indexOf(end, from);
+  if (at < 0) throw malformed();
+  return at + end.length;
+}
+
+/** Behind the `>` of a tag, which may stand in the value of an attribute, too. */
+function endOfTag(xml: string, from: number): number {
+  for (let at = from; at < xml.length; at++) {
+    const code = xml.charCodeAt(at);
+    if (code === 0x3e) return at + 1;
+    if (code === 0x3c) break;
+    if (code === 0x22) at = after(xml, '"', at + 1) - 1;
+    else if (code === 0x27) at = after(xml, "'", at + 1) - 1;
+  }
+  throw malformed();
+}
+
+/** The name that begins a tag, without its prefix. */
+function localName(xml: string, from: number, end: number): string {
+  let start = from;
+  let at = from;
+  for (; at < end; at++) {
+    const code = xml.charCodeAt(at);
+    if (code <= 0x20) break;
+    if (code === 0x3a) start = at + 1;
+    else if (code === 0x2f || code === 0x21 || code === 0x3f) throw malformed();
+  }
+  if (at === start) throw malformed();
+  return xml.slice(start, at);
 }
 
 /** What is below an element, by local name; nothing below a text. */
@@ -64,7 +110,6 @@ const ENTITIES: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&',
 
 function text(xml: string, start: number, end: number): string {
   const raw = xml.slice(start, end);
-  if (raw.includes('<')) throw malformed();
   if (!raw.includes('&')) return raw;
   return raw.replace(/&(?:#x([0-9a-f]{1,6})|#(\d{1,7})|(\w+));/gi, (whole, hex, decimal, name) => {
     if (name !== undefined) return ENTITIES[name as string] ?? whole;
