@@ -107,6 +107,24 @@ describe('opening the files of a directory in turn', () => {
     expect(bucket.requests.length).toBe(names.length);
   });
 
+  test('looks at no other file the second time', async () => {
+    const nodes = await walk('d');
+    for (const name of names) await readNode(nodes.get(name) as NodeId);
+    tree.acquired.length = 0;
+    for (const name of names) await readNode(nodes.get(name) as NodeId);
+    expect(tree.acquired).toEqual(names.map((name) => `d/${name}`));
+  });
+
+  test('fetches ahead again what the cache has lost', async () => {
+    const nodes = await walk('d');
+    for (const name of names) await readNode(nodes.get(name) as NodeId);
+    for (const name of names.slice(100)) await tree.setxattr(`d/${name}`, 'user.mirage.cached', 'none');
+    bucket.requests.length = 0;
+    for (const name of names.slice(0, 110)) await readNode(nodes.get(name) as NodeId);
+    await settled();
+    expect(asked('read').length).toBeGreaterThan(40);
+  });
+
   test('is not what a reader of single files does', async () => {
     const nodes = await walk('d');
     for (const index of [100, 20, 160, 60, 130, 5])

@@ -62,6 +62,8 @@ export class Tree {
   readonly call: Call = { uid: 1000, gid: 1000, pid: 1, signal: new AbortController().signal };
   /** What the kernel was told. */
   readonly invalidated: string[] = [];
+  /** Keys of what was looked for in the content cache. */
+  readonly acquired: string[] = [];
   /** Milliseconds that have passed beside the real ones. */
   later = 0;
   readonly #metadata: MetadataStore;
@@ -93,6 +95,11 @@ export class Tree {
       beside !== undefined ? beside.#metadata : openMetadata({ file, log: silent, inThread: true });
     const directory = join(this.folder, 'cache');
     this.#content = openContent({ directory, limit, port: stores.port, log: silent, clock });
+    const acquire = this.#content.acquire.bind(this.#content);
+    this.#content.acquire = (version, alone) => {
+      this.acquired.push(version.key);
+      return acquire(version, alone);
+    };
     this.#journal = Journal.open(join(this.folder, 'journal.log'), silent);
     this.writeBehind = new WriteBehind({
       port: new Transfer([bucket], { log: silent }),

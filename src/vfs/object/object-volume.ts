@@ -25,6 +25,7 @@ import type {
 import type { Volume } from '../volume.js';
 import { AttributeChanges } from './change-attributes.js';
 import { Commits } from './commit.js';
+import { ContentFirst } from './content-first.js';
 import { Copies } from './copies.js';
 import { Directories } from './directory.js';
 import { Entries } from './entries.js';
@@ -38,6 +39,7 @@ import type { ObjectVolumeParts } from './parts.js';
 import { Reading } from './reading.js';
 import { Moves } from './rename.js';
 import { TreeMoves } from './rename-tree.js';
+import { SiblingReadAhead } from './sibling-read-ahead.js';
 import { Writing } from './writing.js';
 
 const BLOCK = 4096;
@@ -66,7 +68,9 @@ export class ObjectVolume implements Volume {
     this.#commits = new Commits(nodes);
     this.#copies = new Copies(nodes, this.#commits);
     const handles = new OpenHandles();
-    this.#reading = new Reading(this.#copies, handles);
+    const contentFirst = new ContentFirst(nodes, this.#directories);
+    const siblings = new SiblingReadAhead(nodes, contentFirst);
+    this.#reading = new Reading(this.#copies, handles, siblings);
     this.#writing = new Writing(nodes, this.#commits, this.#copies, handles);
     this.#files = new OpenFiles(
       nodes,
@@ -76,6 +80,8 @@ export class ObjectVolume implements Volume {
       handles,
       this.#reading,
       this.#writing,
+      contentFirst,
+      siblings,
     );
     this.#entries = new Entries(nodes, this.#directories, this.#commits, this.#files);
     const trees = new TreeMoves(nodes, this.#commits, this.#entries);

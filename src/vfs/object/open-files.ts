@@ -16,14 +16,14 @@ import {
   OpenReply,
 } from '../operations.js';
 import type { Commits } from './commit.js';
-import { ContentFirst } from './content-first.js';
+import type { ContentFirst } from './content-first.js';
 import { type Copies, otherVersion } from './copies.js';
 import type { Directories } from './directory.js';
 import type { Inode } from './inode.js';
 import type { Nodes } from './nodes.js';
 import type { OpenHandles } from './open-handles.js';
 import type { Reading } from './reading.js';
-import { SiblingReadAhead } from './sibling-read-ahead.js';
+import type { SiblingReadAhead } from './sibling-read-ahead.js';
 import { clearPrivileges, type Writing } from './writing.js';
 
 const { O_RDONLY, O_WRONLY, O_TRUNC, O_APPEND, O_DIRECT } = constants;
@@ -48,6 +48,8 @@ export class OpenFiles {
     handles: OpenHandles,
     reading: Reading,
     writing: Writing,
+    contentFirst: ContentFirst,
+    siblings: SiblingReadAhead,
   ) {
     this.#nodes = nodes;
     this.#directories = directories;
@@ -56,8 +58,8 @@ export class OpenFiles {
     this.#handles = handles;
     this.#reading = reading;
     this.#writing = writing;
-    this.#contentFirst = new ContentFirst(nodes, directories);
-    this.#siblings = new SiblingReadAhead(nodes, this.#contentFirst);
+    this.#contentFirst = contentFirst;
+    this.#siblings = siblings;
   }
 
   open(slot: Slot, mode: OpenMode, reply: OpenReply, call?: Call): Answer<void> {
@@ -82,8 +84,9 @@ export class OpenFiles {
     if (!revalidates) {
       const record = nodes.record(slot);
       if (record !== undefined && nodes.validFor(record.seenAt) > 0 && record.validator !== undefined) {
-        this.#siblings.opened(nodes.table.parent(slot), record);
-        if (record.attributes !== undefined) return this.#openKnown(slot, mode, reply);
+        const told = record.attributes !== undefined;
+        this.#siblings.opened(nodes.table.parent(slot), record, !told);
+        if (told) return this.#openKnown(slot, mode, reply);
         return this.#openWithContent(slot, record, mode, reply, call?.signal ?? NEVER);
       }
     }

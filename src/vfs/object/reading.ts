@@ -6,6 +6,7 @@ import type { Answer, Call, Handle, ReadReply } from '../operations.js';
 import { type Copies, otherVersion } from './copies.js';
 import type { Inode } from './inode.js';
 import type { OpenHandles } from './open-handles.js';
+import type { SiblingReadAhead } from './sibling-read-ahead.js';
 
 const SEEK_DATA = 3;
 /** An unlinked file of up to so many bytes is fetched wholly for the handles that still read it. */
@@ -15,10 +16,12 @@ const NO_BYTES = new Uint8Array(0);
 export class Reading {
   readonly #copies: Copies;
   readonly #handles: OpenHandles;
+  readonly #siblings: SiblingReadAhead;
 
-  constructor(copies: Copies, handles: OpenHandles) {
+  constructor(copies: Copies, handles: OpenHandles, siblings: SiblingReadAhead) {
     this.#copies = copies;
     this.#handles = handles;
+    this.#siblings = siblings;
   }
 
   read(call: Call, handle: Handle, offset: number, size: number, reply: ReadReply): Answer<void> {
@@ -34,6 +37,7 @@ export class Reading {
     const complete = 'complete' in file && file.complete;
     const waiting = complete ? undefined : file.ensure(offset, length, cursor, call.signal);
     if (waiting !== undefined) {
+      if (inode.staged === undefined) this.#siblings.missed(inode);
       // What was there may have been truncated or committed meanwhile: look again.
       const again = () => this.read(call, handle, offset, size, reply);
       return waiting.then(again, async (error: unknown) => {

@@ -1,8 +1,12 @@
-/** Reading ahead across files: whoever opens the files of a directory one after the other finds the next ones in the cache. */
+/**
+ * Reading ahead across files: whoever opens the files of a directory one after the other finds the next ones in the cache. Only while some of
+ * them are not there already: a second pass looks at nothing but the files that it opens.
+ */
 import type { EntryRecord } from '../../metadata/contract.js';
-import type { Slot } from '../inodes/inode-table.js';
+import { NONE, type Slot } from '../inodes/inode-table.js';
 import { Remembered } from '../inodes/remembered.js';
 import type { ContentFirst } from './content-first.js';
+import type { Inode } from './inode.js';
 import type { Nodes } from './nodes.js';
 
 /** Files opened in a row after which the next ones are fetched. */
@@ -17,6 +21,8 @@ const LEAD = 256;
 const BYTES = 32 * 1024 * 1024;
 const LARGEST = 1024 * 1024;
 const ROWS_AT_ONCE = 128;
+/** Files in a row that are cached already, after which no more are looked at until one is missing. */
+const CACHED_IN_A_ROW = 64;
 
 interface Run {
   readonly directory: string;
@@ -34,6 +40,10 @@ interface Run {
   underWay: number;
   bytes: number;
   abort: AbortController;
+  /** A file of the run was not in the cache: the next ones may not be either. */
+  missing: boolean;
+  /** Files that were looked at last and are cached. */
+  cached: number;
 }
 
 export class SiblingReadAhead {
@@ -47,31 +57,43 @@ export class SiblingReadAhead {
     this.#contentFirst = contentFirst;
   }
 
-  /** A file is being opened for reading. */
-  opened(parent: Slot, record: EntryRecord): void {
+  /** A file is being opened for reading. `missing`: its content is not here, as far as its row tells. */
+  opened(parent: Slot, record: EntryRecord, missing: boolean): void {
     const directory = this.#nodes.directoryKey(parent);
     const { position } = record;
     const run = this.#runs.get(directory);
     if (run === undefined || Math.abs(position - run.last) > SLACK || run.parent !== parent) {
       // What was under way for the pattern that has ended.
       run?.abort.abort();
-      this.#runs.set(directory, newRun(directory, parent, position));
+      this.#runs.set(directory, newRun(directory, parent, position, missing));
       return;
     }
+    if (missing) run.missing = true;
     if (position <= run.last) return;
     run.last = position;
     run.length++;
-    if (run.length >= RUN) this.#fetchNext(run);
+    this.#fetchNext(run);
+  }
+
+  /** A read of an open file has to wait for the store. */
+  missed({ slot }: Inode): void {
+    const parent = this.#nodes.table.parent(slot);
+    const directory = parent === NONE ? undefined : this.#nodes.directoryKeyIfAny(parent);
+    const run = directory === undefined ? undefined : this.#runs.get(directory);
+    if (run === undefined || run.missing) return;
+    run.missing = true;
+    this.#fetchNext(run);
   }
 
   #fetchNext(run: Run): void {
+    if (!run.missing || run.length < RUN) return;
     const atOnce = Math.min(UNDER_WAY, 2 ** run.length);
     const opened = run.ahead.findIndex((position) => position > run.last);
     run.ahead.splice(0, opened < 0 ? run.ahead.length : opened);
-    while (run.underWay < atOnce && run.ahead.length < LEAD && run.bytes < BYTES) {
+    while (run.underWay < atOnce && run.ahead.length < LEAD && run.bytes < BYTES && run.missing) {
       const row = this.#nextRow(run);
-      if (row === undefined) return;
-      this.#fetch(run, row);
+      if (row === undefined) run.missing = false;
+      else this.#fetch(run, row);
     }
   }
 
@@ -97,8 +119,10 @@ export class SiblingReadAhead {
     if (file === undefined) return;
     if (file.complete) {
       file.release();
+      if (++run.cached >= CACHED_IN_A_ROW) run.missing = false;
       return;
     }
+    run.cached = 0;
     const { signal } = run.abort;
     run.underWay++;
     run.bytes += row.size;
@@ -128,7 +152,7 @@ export class SiblingReadAhead {
   }
 }
 
-const newRun = (directory: string, parent: Slot, last: number): Run => ({
+const newRun = (directory: string, parent: Slot, last: number, missing: boolean): Run => ({
   directory,
   parent,
   last,
@@ -139,4 +163,6 @@ const newRun = (directory: string, parent: Slot, last: number): Run => ({
   underWay: 0,
   bytes: 0,
   abort: new AbortController(),
+  missing,
+  cached: 0,
 });
