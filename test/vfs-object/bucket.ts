@@ -19,11 +19,14 @@ interface Stored {
   readonly bytes: Buffer;
   readonly attributes: StoredAttributes;
   readonly seconds: number;
+  readonly validator: Validator;
 }
 
 export interface Honours {
   copyAbsent?: boolean;
   removeMatch?: boolean;
+  /** Every change makes a version of another name, whatever its bytes. */
+  namesAnew?: boolean;
 }
 
 /**
@@ -45,8 +48,10 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
     this.#seconds += 10;
     return this.#seconds;
   }
+  readonly #namesAnew: boolean;
 
   constructor(honours: Honours = {}) {
+    this.#namesAnew = honours.namesAnew ?? false;
     this.capabilities = {
       preconditions: {
         writeAbsent: true,
@@ -65,7 +70,15 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
 
   /** What another host does. */
   put(key: string, text: string, attributes: StoredAttributes = {}): void {
-    this.objects.set(key, { bytes: Buffer.from(text), attributes, seconds: this.#later });
+    this.#store(key, Buffer.from(text), attributes);
+  }
+
+  #store(name: string, bytes: Buffer, attributes: StoredAttributes): Stored {
+    const seconds = this.#later;
+    const hash = createHash('md5').update(bytes).digest('hex');
+    const stored = { bytes, attributes, seconds, validator: this.#namesAnew ? `${seconds}` : hash };
+    this.objects.set(name, stored);
+    return stored;
   }
   text(key: string): string | undefined {
     return this.objects.get(key)?.bytes.toString();
@@ -114,7 +127,7 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
     await this.#enter('read', key);
     const stored = this.objects.get(key);
     if (stored === undefined) throw new MirageError(`${key}: no such object`, { errno: 'ENOENT' });
-    if (match !== undefined && match !== etag(stored)) throw stale(key);
+    if (match !== undefined && match !== stored.validator) throw stale(key);
     await sink.write(Buffer.from(stored.bytes.subarray(range.offset, range.offset + range.length)));
     return describe(key, 'file', stored, true);
   }
@@ -130,8 +143,7 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
       chunks.push(Buffer.from(chunk));
     await this.#enter('write', key);
     this.#check(key, precondition);
-    const stored = { bytes: Buffer.concat(chunks), attributes, seconds: this.#later };
-    this.objects.set(key, stored);
+    const stored = this.#store(key, Buffer.concat(chunks), attributes);
     this.after?.('write', key);
     return describe(key, 'file', stored, true);
   }
@@ -163,10 +175,9 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
     await this.#enter('copy', `${from} ${to}`);
     const source = this.objects.get(from);
     if (source === undefined) throw new MirageError(`${from}: no such object`, { errno: 'ENOENT' });
-    if (match !== undefined && etag(source) !== match) throw stale(from);
+    if (match !== undefined && source.validator !== match) throw stale(from);
     if (this.capabilities.preconditions.copyAbsent) this.#check(to, precondition);
-    const stored = { ...source, attributes: attributes ?? source.attributes, seconds: this.#later };
-    this.objects.set(to, stored);
+    const stored = this.#store(to, source.bytes, attributes ?? source.attributes);
     return describe(to, 'file', stored, true);
   }
 
@@ -181,14 +192,12 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
     this.#check(key, precondition);
     const stored = this.objects.get(key);
     if (stored === undefined) throw new MirageError(`${key}: no such object`, { errno: 'ENOENT' });
-    const changed = { ...stored, attributes, seconds: this.#later };
-    this.objects.set(key, changed);
+    const changed = this.#store(key, stored.bytes, attributes);
     return describe(key, 'file', changed, true);
   }
 
   #marker(key: string, attributes: StoredAttributes): ObjectInfo {
-    const stored = { bytes: Buffer.alloc(0), attributes, seconds: this.#later };
-    this.objects.set(`${key}/`, stored);
+    const stored = this.#store(`${key}/`, Buffer.alloc(0), attributes);
     return describe(key, 'directory', stored, true);
   }
 
@@ -198,12 +207,10 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
       precondition.kind === 'any' ||
       (precondition.kind === 'absent'
         ? stored === undefined
-        : stored !== undefined && etag(stored) === precondition.validator);
+        : stored !== undefined && stored.validator === precondition.validator);
     if (!holds) throw stale(key);
   }
 }
-
-const etag = ({ bytes }: Stored): Validator => createHash('md5').update(bytes).digest('hex');
 
 const describe = (
   key: string,
@@ -215,7 +222,7 @@ const describe = (
   kind,
   size: stored.bytes.length,
   modified: { seconds: stored.seconds, nanoseconds: 0 },
-  validator: etag(stored),
+  validator: stored.validator,
   attributes: withAttributes ? stored.attributes : undefined,
 });
 

@@ -4,11 +4,11 @@
  */
 import { closeSync, constants, fstatSync, openSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ObjectInfo, Validator } from '../../../backends/contract.js';
+import type { ObjectInfo, Precondition, Validator } from '../../../backends/contract.js';
 import { MirageError } from '../../../errors/mirage-error.js';
 import type { Log } from '../../../log/log.js';
 import type { MountIndex, StorePort } from '../../../ports/store-port.js';
-import { type Intent, type IntentOf, nonceOf, type PutIntent } from './intent.js';
+import { type Intent, type IntentOf, isOf, nonceOf, type PutIntent } from './intent.js';
 import type { Outcome, Work } from './queue.js';
 import type { TreeMover } from './tree-mover.js';
 import type { Versions } from './versions.js';
@@ -22,6 +22,8 @@ export interface Told {
   settled(key: string, before: Validator | undefined, info: ObjectInfo | undefined, work: Work): void;
   /** Another host, or the store itself, stood in the way: what was promised will not come. */
   refused(work: Work, error: MirageError, found: ObjectInfo | undefined): Promise<void>;
+  /** `writer` belongs to a change of the same key that was accepted after this one. */
+  isOvertaken(work: Work, writer: string): boolean;
 }
 
 export interface CarryOutParts {
@@ -67,7 +69,12 @@ export class CarryOut {
       return { kind: 'failed', error, everything: false };
     }
     try {
-      await outcomes.refused(work, error, await port.stat(mount, intent.key));
+      const found = await port.stat(mount, intent.key);
+      const writer = found?.attributes?.writer;
+      // The journal of a machine that stopped may have forgotten that this one was done, and not what came after it.
+      const overtaken = work.begun && writer !== undefined && outcomes.isOvertaken(work, writer);
+      if (overtaken) outcomes.settled(intent.key, undefined, undefined, work);
+      else await outcomes.refused(work, error, found);
       return { kind: 'done' };
     } catch (cause) {
       return { kind: 'failed', error: asMirageError(cause), everything: true };
@@ -138,7 +145,7 @@ export class CarryOut {
   /** The object, if it is the one that carries our nonce. */
   async #own(key: string, nonce: string): Promise<ObjectInfo | undefined> {
     const found = await this.#parts.port.stat(this.#parts.mount, key);
-    return found?.kind === 'file' && found.attributes?.writer === nonce ? found : undefined;
+    return found?.kind === 'file' && isOf(found.attributes?.writer, nonce) ? found : undefined;
   }
 
   async #readBack(key: string, nonce: string, change: () => Promise<ObjectInfo>): Promise<ObjectInfo> {
@@ -221,7 +228,9 @@ export class CarryOut {
         honoured ? await versions.precondition(key, precondition) : { kind: 'any' },
       );
     } catch (error) {
-      if (!MirageError.is(error, 'ENOENT')) throw error;
+      if (MirageError.is(error, 'ENOENT')) return;
+      // An earlier attempt may have done it.
+      if (!MirageError.is(error, 'ESTALE') || (await port.stat(mount, key))?.kind === 'file') throw error;
     }
   }
 
@@ -246,29 +255,34 @@ export class CarryOut {
 
   async #setAttributes(work: Work, intent: IntentOf<'setAttributes'>): Promise<void> {
     const { port, mount, versions, outcomes } = this.#parts;
-    const { key, of, attributes } = intent;
+    const { key, of, nonce, attributes } = intent;
     const before = intent.precondition.kind === 'match' ? intent.precondition.validator : undefined;
-    const set = async (validator: Validator | undefined): Promise<ObjectInfo> =>
+    const set = (writer: string | undefined, precondition: Precondition): Promise<ObjectInfo> =>
       port.setAttributes(
         mount,
         key,
         of,
-        attributes,
-        validator === undefined ? { kind: 'any' } : { kind: 'match', validator },
+        of === 'file' ? { ...attributes, writer } : attributes,
+        precondition,
       );
-    let info: ObjectInfo | undefined;
     try {
-      info = await set(
-        before === undefined || of === 'directory' ? undefined : await versions.resolve(key, before),
-      );
+      const done = work.begun ? await this.#own(key, nonce) : undefined;
+      const precondition: Precondition =
+        before === undefined || of === 'directory'
+          ? { kind: 'any' }
+          : { kind: 'match', validator: await versions.resolve(key, before) };
+      const info = done ?? (await set(nonce, precondition));
+      if (info.validator !== undefined && before !== undefined) versions.became(key, before, info.validator);
+      outcomes.settled(key, before, info, work);
     } catch (error) {
       if (!MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
-      // Attributes do not depend on the content: they go to the version that came in between, if there is one.
+      // Attributes do not depend on the content: they go to the version that came in between, if there is one, which stays that of its writer.
       const found = await port.stat(mount, key);
-      if (found?.validator !== undefined && found.kind === of) info = await set(found.validator);
+      if (found?.validator === undefined || found.kind !== of) return;
+      const { writer } = found.attributes ?? {};
+      const info = await set(writer, { kind: 'match', validator: found.validator });
+      outcomes.settled(key, undefined, info, work);
     }
-    if (info?.validator !== undefined && before !== undefined) versions.became(key, before, info.validator);
-    if (info !== undefined) outcomes.settled(key, before, info, work);
   }
 
   async #moveTree(work: Work, intent: IntentOf<'moveTree'>): Promise<void> {

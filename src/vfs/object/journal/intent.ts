@@ -1,6 +1,12 @@
 /** What is to be done at a store: the records of the journal, as one mount reads them. */
 import { z } from 'zod';
-import type { ObjectInfo, StoredAttributes, Timestamp, Validator } from '../../../backends/contract.js';
+import type {
+  ObjectInfo,
+  Precondition,
+  StoredAttributes,
+  Timestamp,
+  Validator,
+} from '../../../backends/contract.js';
 
 const timestamp = z.object({ seconds: z.number(), nanoseconds: z.number() });
 
@@ -90,6 +96,16 @@ const PROVISIONAL = 'pending:';
 export const provisional = (nonce: string): Validator => PROVISIONAL + nonce;
 export const nonceOf = (validator: Validator): string | undefined =>
   validator.startsWith(PROVISIONAL) ? validator.slice(PROVISIONAL.length) : undefined;
+
+/** The nonce of a change of attributes: the content goes on under the name that it has, and is still known by it. */
+export function attributesNonce(precondition: Precondition, own: string): string {
+  const content = precondition.kind === 'match' ? nonceOf(precondition.validator) : undefined;
+  return content === undefined ? own : `${content}+${own}`;
+}
+
+/** What carries `writer` has the content that came with `nonce`. */
+export const isOf = (writer: string | undefined, nonce: string): boolean =>
+  writer !== undefined && (writer === nonce || writer.startsWith(`${nonce}+`));
 
 /** The object or directory as it will be. */
 export function futureOf(

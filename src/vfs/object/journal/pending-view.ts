@@ -1,5 +1,5 @@
 /** The store as it will be when everything that is still to be done is done: what reads and listings of the mount are answered from. */
-import type { ListPage, ObjectInfo, StoredAttributes } from '../../../backends/contract.js';
+import type { ListPage, ObjectInfo, StoredAttributes, Validator } from '../../../backends/contract.js';
 import { MirageError } from '../../../errors/mirage-error.js';
 import type { Fetched, FetchRequest, MountIndex, StorePort } from '../../../ports/store-port.js';
 import { futureOf, type IntentOf, isWithin, keysOf, nonceOf } from './intent.js';
@@ -87,19 +87,39 @@ export class PendingView {
     return { entries, cursor: undefined };
   }
 
-  /** The answer calls the version as the question did: it may have got its name from the store in between. */
   async fetch(request: FetchRequest, signal?: AbortSignal): Promise<Fetched> {
-    const { key, match, onBegin } = request;
-    const known = match === undefined ? undefined : this.#versions.known(key, match);
-    if (match === undefined || known === undefined || known === match) return this.#fetch(request, signal);
+    const { key, match } = request;
+    if (match === undefined) return this.#fetch(request, signal);
+    for (;;) {
+      const known = this.#versions.known(key, match);
+      try {
+        return await this.#fetchAs(request, known, (asked) => this.#fetch(asked, signal));
+      } catch (error) {
+        if (!MirageError.is(error, 'ESTALE') || this.#queue.size === 0) throw error;
+        // A change of ours may be what made another version of it.
+        await this.#queue.settle(key).catch(() => undefined);
+        if (this.#versions.known(key, match) === known) throw error;
+      }
+    }
+  }
+
+  /** Asks for a version under another name that it has; the answer calls it as the question did. */
+  async #fetchAs(
+    request: FetchRequest,
+    name: Validator,
+    ask: (request: FetchRequest) => Promise<Fetched>,
+  ): Promise<Fetched> {
+    const { match, onBegin } = request;
+    if (name === match) return ask(request);
     const named = <T extends ObjectInfo>(info: T): T =>
-      info.validator === known ? { ...info, validator: match } : info;
-    const asked = {
-      ...request,
-      match: known,
-      ...(onBegin && { onBegin: (info: ObjectInfo) => onBegin(named(info)) }),
-    };
-    return named(await this.#fetch(asked, signal));
+      info.validator === name ? { ...info, validator: match } : info;
+    return named(
+      await ask({
+        ...request,
+        match: name,
+        ...(onBegin && { onBegin: (info: ObjectInfo) => onBegin(named(info)) }),
+      }),
+    );
   }
 
   async #fetch(request: FetchRequest, signal?: AbortSignal): Promise<Fetched> {
@@ -130,23 +150,25 @@ export class PendingView {
         return futureOf(intent, 'file', intent.size, intent.attributes);
       }
       if (intent.kind === 'copy' && intent.nonce === nonce) {
-        const { match: _, ...rest } = request;
+        const copy = futureOf(intent, 'file', intent.size, intent.attributes);
+        const { match: _, onBegin, ...rest } = request;
         const source = {
           ...rest,
           key: intent.from,
           ...(intent.match !== undefined && { match: intent.match }),
+          ...(onBegin && { onBegin: () => onBegin(copy) }),
         };
         try {
-          await this.fetch(source, signal);
-          return futureOf(intent, 'file', intent.size, intent.attributes);
+          const { checksums } = await this.fetch(source, signal);
+          return { ...copy, ...(checksums && { checksums }) };
         } catch (error) {
           if (!MirageError.is(error, 'ENOENT') && !MirageError.is(error, 'ESTALE')) throw error;
           await this.#queue.settle(key);
         }
       }
     }
-    const match = await this.#versions.resolve(key, request.match as string);
-    return this.#port.fetch(this.#mount, { ...request, match }, signal);
+    const name = await this.#versions.resolve(key, request.match as Validator);
+    return this.#fetchAs(request, name, (asked) => this.#port.fetch(this.#mount, asked, signal));
   }
 
   /** What the work that was accepted before `before` makes of a key: what comes along with a directory, and what was asked for since. */

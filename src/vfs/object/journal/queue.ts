@@ -36,6 +36,7 @@ export interface Change {
 }
 
 interface Entry extends Work {
+  intent: Intent;
   readonly blockers: Set<Entry>;
   readonly followers: Set<Entry>;
   begun: boolean;
@@ -156,6 +157,18 @@ export class Queue {
     entry.held = false;
     if (!entry.begun) this.#wake(entry);
     this.#pump();
+  }
+
+  /** Those that wait for a work may say what they wait for in other words. Returns the ones that do. */
+  reword(sequence: number, reworded: (intent: Intent) => Intent): readonly Work[] {
+    const changed: Entry[] = [];
+    for (const follower of this.#entries.get(sequence)?.followers ?? []) {
+      const intent = reworded(follower.intent);
+      if (intent === follower.intent) continue;
+      follower.intent = intent;
+      changed.push(follower);
+    }
+    return changed;
   }
 
   /** Resolves when a work is done or was taken back. */

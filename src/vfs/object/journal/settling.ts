@@ -41,8 +41,9 @@ export class Settling implements Outcomes {
       release();
       if (info === undefined) {
         if (latest) this.#stillAbsent(key);
-      } else if (before === undefined) this.#show(key, info);
-      else this.#renamed(key, before, validator, info);
+      } else if (before === undefined) {
+        if (latest) this.#show(key, info);
+      } else this.#renamed(key, before, validator, info);
     }
   }
 

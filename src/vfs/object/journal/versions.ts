@@ -2,7 +2,7 @@
 import type { Precondition, Validator } from '../../../backends/contract.js';
 import { MirageError } from '../../../errors/mirage-error.js';
 import type { MountIndex, StorePort } from '../../../ports/store-port.js';
-import { nonceOf } from './intent.js';
+import { type Intent, isOf, nonceOf } from './intent.js';
 
 /** Names that are remembered; of an older one the store is asked. */
 const REMEMBERED = 50_000;
@@ -19,6 +19,8 @@ export class Versions {
 
   became(key: string, before: Validator, now: Validator): void {
     if (before === now) return;
+    // A name that comes back, as that of the same bytes does, stands for itself again.
+    this.#became.delete(nameOf(key, now));
     this.#became.set(nameOf(key, before), now);
     if (this.#became.size <= REMEMBERED) return;
     for (const oldest of this.#became.keys()) {
@@ -37,13 +39,28 @@ export class Versions {
     return name;
   }
 
+  /** An intent that calls the versions it depends on as the store does, as far as that is known here. */
+  named<I extends Intent>(intent: I): I {
+    let named: Intent = intent;
+    if ('precondition' in named && named.precondition.kind === 'match') {
+      const { validator } = named.precondition;
+      const now = this.known(named.key, validator);
+      if (now !== validator) named = { ...named, precondition: { kind: 'match', validator: now } };
+    }
+    if (named.kind === 'copy' && named.match !== undefined) {
+      const match = this.known(named.from, named.match);
+      if (match !== named.match) named = { ...named, match };
+    }
+    return named as I;
+  }
+
   /** The same, by asking the store where it must be. ESTALE: the store has another version. */
   async resolve(key: string, validator: Validator): Promise<Validator> {
     const known = this.known(key, validator);
     const nonce = nonceOf(known);
     if (nonce === undefined) return known;
     const found = await this.#port.stat(this.#mount, key);
-    if (found?.validator === undefined || found.attributes?.writer !== nonce) {
+    if (found?.validator === undefined || !isOf(found.attributes?.writer, nonce)) {
       throw new MirageError(`${key} was changed by another writer`, { errno: 'ESTALE' });
     }
     this.became(key, validator, found.validator);

@@ -30,7 +30,16 @@ import type {
   StorePort,
 } from '../../../ports/store-port.js';
 import { CarryOut, intentName } from './carry-out.js';
-import { futureOf, type Intent, intentSchema, type PutIntent, provisional, stagedFileOf } from './intent.js';
+import {
+  attributesNonce,
+  futureOf,
+  type Intent,
+  intentSchema,
+  isOf,
+  type PutIntent,
+  provisional,
+  stagedFileOf,
+} from './intent.js';
 import type { Outcomes } from './outcomes.js';
 import { PendingView } from './pending-view.js';
 import { type Change, Queue, type Work } from './queue.js';
@@ -167,6 +176,13 @@ export class WriteBehind implements StorePort {
               if (work.intent.kind === 'put') await this.#bytes.keep(work.intent.file, path);
             },
           }),
+        isOvertaken: (work, writer) =>
+          this.#queue
+            .at(work.intent.key)
+            .some(
+              ({ sequence, intent }) =>
+                sequence > work.sequence && 'nonce' in intent && isOf(writer, intent.nonce),
+            ),
       },
       log,
     });
@@ -341,7 +357,7 @@ export class WriteBehind implements StorePort {
       const now = await this.#versions.precondition(key, precondition);
       return this.#port.setAttributes(mount, key, kind, attributes, now);
     }
-    const nonce = randomUUID();
+    const nonce = attributesNonce(precondition, randomUUID());
     const at = this.#now();
     await this.#accept(
       { kind: 'setAttributes', key, of: kind, attributes, precondition, nonce, at },
@@ -500,13 +516,27 @@ export class WriteBehind implements StorePort {
   /** A put that takes the place of another one and sends the same bytes has them in the journal as that one had. */
   #inlineAgain({ file, size }: PutIntent, drop: readonly Work[]): Uint8Array | undefined {
     const same = drop.some(({ intent }) => intent.kind === 'put' && intent.file === file);
-    return same && size <= INLINE ? this.#bytes.content(file) : undefined;
+    return same ? this.#inlineOf({ file, size }) : undefined;
+  }
+
+  #inlineOf({ file, size }: Pick<PutIntent, 'file' | 'size'>): Uint8Array | undefined {
+    return size <= INLINE ? this.#bytes.content(file) : undefined;
   }
 
   #done(work: Work): void {
-    const { journal, log } = this.#parts;
+    const { journal, log, identity } = this.#parts;
+    // What waits for a version speaks of it as the store does from now on: the next start would not know.
+    const renamed = this.#queue.reword(work.sequence, (intent) => this.#versions.named(intent));
     try {
-      journal.change([work.sequence], []);
+      journal.change(
+        [work.sequence],
+        renamed.map(({ sequence, intent }) => ({
+          sequence,
+          identity,
+          intent,
+          bytes: intent.kind === 'put' ? this.#inlineOf(intent) : undefined,
+        })),
+      );
     } catch (error) {
       log.error(
         'the journal could not be told that a change is done; it is looked at again at the next start',
