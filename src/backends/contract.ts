@@ -6,6 +6,8 @@
  * Sizes are bytes, times are `Timestamp`, durations milliseconds.
  */
 
+import type { MirageError } from '../errors/mirage-error.js';
+
 /** Seconds since 1970 and the nanoseconds within that second (0..999,999,999). */
 export interface Timestamp {
   readonly seconds: number;
@@ -159,12 +161,30 @@ export interface DirectoryBackend extends Backend {
 
 /** Server-side copy: no bytes pass through this host. */
 export interface CopyBackend extends Backend {
-  copy(
-    from: string,
-    to: string,
-    options: WriteOptions & { readonly match?: Validator },
-    context: Context,
-  ): Promise<ObjectInfo>;
+  copy(from: string, to: string, options: CopyOptions, context: Context): Promise<ObjectInfo>;
+}
+
+/** Without `attributes` the copy has those of the source. */
+export interface CopyOptions extends WriteOptions {
+  /** The source must be this version. */
+  readonly match?: Validator;
+  /** Bytes of that version, where they are known: saves the store a question. The answer may say nothing of attributes then. */
+  readonly size?: number;
+}
+
+/** One object of many to remove. */
+export interface Removal {
+  readonly key: string;
+  readonly precondition: Precondition;
+}
+
+/** Many objects removed by few requests. */
+export interface BatchRemovalBackend extends Backend {
+  /**
+   * What became of each, in their order: undefined where it is gone, whether it was there before or not; else why not. Throws where
+   * nothing is known of any.
+   */
+  removeMany(removals: readonly Removal[], context: Context): Promise<readonly (MirageError | undefined)[]>;
 }
 
 /** Attributes changed in place, content untouched. Resolves with the validator after the change. */
@@ -188,6 +208,22 @@ export interface UsageBackend extends Backend {
   usage(context: Context): Promise<{ total?: number; free?: number; entries?: number; freeEntries?: number }>;
 }
 
+/** Leases that the store itself grants, on objects of their own, and ends by its own clock. Every call may be repeated. */
+export interface StoreLocks {
+  /** Milliseconds that a lease may last, in whole seconds. */
+  readonly shortestTerm: number;
+  readonly longestTerm: number;
+  /** Takes the lease, or prolongs it for who has it under this id (a UUID); makes the object where there is none. False: another one has it. */
+  acquire(key: string, id: string, term: number, context: Context): Promise<boolean>;
+  /** For the term that it was taken for. False: another one has it, or had it. */
+  renew(key: string, id: string, context: Context): Promise<boolean>;
+  release(key: string, id: string, context: Context): Promise<void>;
+}
+
+export interface LockBackend extends Backend {
+  readonly locks: StoreLocks;
+}
+
 /**
  * A tree of the host's own kernel, reached through a descriptor of its root directory. The file system serves
  * it with system calls below that descriptor, on its own thread, without copying content.
@@ -207,7 +243,10 @@ export interface HostTreeBackend extends Backend {
 
 export const hasDirectories = (b: Backend): b is DirectoryBackend => 'createDirectory' in b;
 export const hasCopy = (b: Backend): b is CopyBackend => 'copy' in b;
+export const hasRemoveMany = (b: Backend): b is BatchRemovalBackend =>
+  'removeMany' in b && b.removeMany !== undefined;
 export const hasSetAttributes = (b: Backend): b is AttributeBackend => 'setAttributes' in b;
 export const hasRename = (b: Backend): b is RenameBackend => 'rename' in b;
 export const hasUsage = (b: Backend): b is UsageBackend => 'usage' in b;
+export const hasLocks = (b: Backend): b is LockBackend => 'locks' in b;
 export const hasHostTree = (b: Backend): b is HostTreeBackend => 'openTree' in b;

@@ -100,6 +100,10 @@ async function perform(
       signal,
     );
   }
+  if (operation === 'removeMany') {
+    const outcomes = await store.removeMany(...(parameters as Parameters<StorePort['removeMany']>));
+    return outcomes.map((error) => (error === undefined ? undefined : toPlainError(error)));
+  }
   const method = store[operation] as (...parameters: unknown[]) => Promise<unknown>;
   return method.call(store, ...parameters, signal);
 }
@@ -186,6 +190,10 @@ export function connectStorePort(
       }),
     commit: (mount, request, signal) => call('commit', [mount, request], signal),
     remove: (mount, key, precondition) => call('remove', [mount, key, precondition]),
+    removeMany: async (mount, removals) => {
+      const outcomes = await call<readonly (PlainError | undefined)[]>('removeMany', [mount, removals]);
+      return outcomes.map((error) => (error === undefined ? undefined : fromPlainError(error)));
+    },
     createDirectory: (mount, key, attributes) => call('createDirectory', [mount, key, attributes]),
     removeDirectory: (mount, key) => call('removeDirectory', [mount, key]),
     copy: (mount, request) => call('copy', [mount, request]),

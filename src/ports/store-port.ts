@@ -8,9 +8,11 @@ import type {
   ListPage,
   ObjectInfo,
   Precondition,
+  Removal,
   StoredAttributes,
   Validator,
 } from '../backends/contract.js';
+import type { MirageError } from '../errors/mirage-error.js';
 
 /** Index of a mount in the mount table. */
 export type MountIndex = number;
@@ -33,6 +35,8 @@ export interface StorePort {
   /** Puts the first `size` bytes of `fd` as the object. The file must not change until this settles. */
   commit(mount: MountIndex, request: CommitRequest, signal?: AbortSignal): Promise<ObjectInfo>;
   remove(mount: MountIndex, key: string, precondition: Precondition): Promise<void>;
+  /** What became of each, in their order: undefined where it is gone. */
+  removeMany(mount: MountIndex, removals: readonly Removal[]): Promise<readonly (MirageError | undefined)[]>;
   createDirectory(mount: MountIndex, key: string, attributes: StoredAttributes): Promise<ObjectInfo>;
   removeDirectory(mount: MountIndex, key: string): Promise<void>;
   copy(mount: MountIndex, request: CopyRequest): Promise<ObjectInfo>;

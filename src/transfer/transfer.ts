@@ -4,14 +4,17 @@ import {
   type Context,
   hasCopy,
   hasDirectories,
+  hasRemoveMany,
   hasRename,
   hasSetAttributes,
   hasUsage,
   type ListPage,
   type ObjectInfo,
   type Precondition,
+  type Removal,
   type StoredAttributes,
 } from '../backends/contract.js';
+import { removeEach } from '../backends/object-store/removals.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
 import type {
@@ -108,6 +111,14 @@ export class Transfer implements StorePort {
     );
   }
 
+  removeMany(mount: MountIndex, removals: readonly Removal[]): Promise<readonly (MirageError | undefined)[]> {
+    return this.#run('removeMany', mount, `${removals.length} objects`, undefined, (backend, context) =>
+      hasRemoveMany(backend)
+        ? backend.removeMany(removals, context)
+        : removeEach(removals, (removal) => backend.remove(removal.key, removal.precondition, context)),
+    );
+  }
+
   createDirectory(mount: MountIndex, key: string, attributes: StoredAttributes): Promise<ObjectInfo> {
     return this.#run('createDirectory', mount, key, undefined, (backend, context) => {
       if (!hasDirectories(backend)) throw unsupported('keeps no directories');
@@ -122,13 +133,15 @@ export class Transfer implements StorePort {
     });
   }
 
-  copy(mount: MountIndex, { from, to, match, precondition, attributes }: CopyRequest): Promise<ObjectInfo> {
+  copy(mount: MountIndex, request: CopyRequest): Promise<ObjectInfo> {
+    const { from, to, match, precondition, attributes, size } = request;
     return this.#run('copy', mount, to, undefined, (backend, context) => {
       if (!hasCopy(backend)) throw unsupported('cannot copy by itself');
       const options = {
         precondition,
         ...(attributes !== undefined && { attributes }),
         ...(match !== undefined && { match }),
+        ...(size !== undefined && { size }),
       };
       return backend.copy(from, to, options, context);
     });

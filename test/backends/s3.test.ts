@@ -42,6 +42,8 @@ const ceph: Traits = {
   copyMatch: false,
   copySourceMatch: false,
   removeMatch: false,
+  removeMany: true,
+  removeManyMatch: false,
 };
 
 let server: Radosgw;

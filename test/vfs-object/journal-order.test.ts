@@ -79,6 +79,7 @@ class Bench {
   constructor(parallel = 100, strictDirectories = false) {
     this.queue = new Queue({
       parallel,
+      removals: parallel,
       strictDirectories,
       timers: this.time,
       nextSequence: () => this.#sequence++,

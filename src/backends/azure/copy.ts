@@ -11,7 +11,7 @@ const LOOK_AGAIN = 500;
 export interface Copying {
   readonly source: BlobClient;
   /** The version to copy. */
-  readonly head: BlobGetPropertiesResponse;
+  readonly head: Pick<BlobGetPropertiesResponse, 'etag' | 'contentLength' | 'metadata'>;
   readonly target: BlobClient;
   /** Key of the target. */
   readonly to: string;

@@ -1,6 +1,7 @@
 import {
   type AttributeBackend,
   type Backend,
+  type BatchRemovalBackend,
   type Context,
   type CopyBackend,
   type DirectoryBackend,
@@ -8,9 +9,12 @@ import {
   hasCopy,
   hasDirectories,
   hasHostTree,
+  hasLocks,
+  hasRemoveMany,
   hasRename,
   hasSetAttributes,
   hasUsage,
+  type LockBackend,
   type RenameBackend,
   type UsageBackend,
 } from '../contract.js';
@@ -22,6 +26,7 @@ export type OperationName =
   | 'read'
   | 'write'
   | 'remove'
+  | 'removeMany'
   | 'createDirectory'
   | 'removeDirectory'
   | 'copy'
@@ -33,6 +38,7 @@ export type OperationName =
 export const CHANGES: ReadonlySet<OperationName> = new Set([
   'write',
   'remove',
+  'removeMany',
   'createDirectory',
   'removeDirectory',
   'copy',
@@ -41,10 +47,12 @@ export const CHANGES: ReadonlySet<OperationName> = new Set([
 ]);
 
 type Optional = DirectoryBackend &
+  BatchRemovalBackend &
   CopyBackend &
   AttributeBackend &
   RenameBackend &
   UsageBackend &
+  LockBackend &
   HostTreeBackend &
   FileServerBackend;
 
@@ -71,6 +79,10 @@ export function intercept(inner: Backend, around: Interceptor): Backend {
       around('write', key, context, (c) => inner.write(key, source, options, c)),
     remove: (key, precondition, context) =>
       around('remove', key, context, (c) => inner.remove(key, precondition, c)),
+    ...(hasRemoveMany(inner) && {
+      removeMany: (removals, context) =>
+        around('removeMany', removals[0]?.key ?? '', context, (c) => inner.removeMany(removals, c)),
+    }),
     ...(hasDirectories(inner) && {
       createDirectory: (key, attributes, context) =>
         around('createDirectory', key, context, (c) => inner.createDirectory(key, attributes, c)),
@@ -94,6 +106,8 @@ export function intercept(inner: Backend, around: Interceptor): Backend {
       usage: (context) => around('usage', '', context, (c) => inner.usage(c)),
     }),
     ...(hasHostTree(inner) && { openTree: () => inner.openTree() }),
+    // A lease that comes late is none: whoever takes it has deadlines of its own.
+    ...(hasLocks(inner) && { locks: inner.locks }),
     // Its driver has its own deadlines and bounds: a file server is more than a store of objects.
     ...(hasFileServer(inner) && { fileServer: inner.fileServer }),
     ...(inner.close && { close: inner.close.bind(inner) }),

@@ -4,12 +4,15 @@ import {
   type Context,
   hasCopy,
   hasDirectories,
+  hasRemoveMany,
   hasRename,
   hasSetAttributes,
   type ObjectInfo,
   type Precondition,
+  type Removal,
   type StoredAttributes,
 } from '../contract.js';
+import { removeEach } from '../object-store/removals.js';
 import { plain } from './intercept.js';
 
 /**
@@ -71,6 +74,32 @@ export function readBack(inner: Backend): Backend {
   };
   return {
     ...wrapped,
+    ...(hasRemoveMany(inner) && {
+      // What one request for all of them left open, a request for each of them closes.
+      async removeMany(removals: readonly Removal[], context: Context) {
+        let outcomes: readonly (MirageError | undefined)[];
+        try {
+          outcomes = await inner.removeMany(removals, context);
+        } catch (error) {
+          if (!MirageError.is(error) || !error.outcomeUnknown) throw error;
+          outcomes = removals.map(() => error);
+        }
+        const open = removals.filter((_, index) => isOpen(outcomes[index]));
+        if (open.length === 0) return outcomes;
+        const closed = await removeEach(open, async ({ key, precondition }) => {
+          if (precondition.kind === 'match') {
+            // Where it was carried out after all, its own success must not look like another writer's.
+            const found = await inner.stat(key, context);
+            if (found?.kind !== 'file') return;
+            if (!holds(precondition, found))
+              throw lost(key, new MirageError('another version', { errno: 'ESTALE' }));
+          }
+          await wrapped.remove(key, precondition, context);
+        });
+        let next = 0;
+        return outcomes.map((outcome) => (isOpen(outcome) ? closed[next++] : outcome));
+      },
+    }),
     ...(hasDirectories(inner) && {
       createDirectory: (key: string, attributes: StoredAttributes, context: Context) =>
         settle(key, attributes.writer, { kind: 'absent' }, context, () =>
@@ -119,6 +148,9 @@ export function readBack(inner: Backend): Backend {
 }
 
 const TRIES = 3;
+
+const isOpen = (error: MirageError | undefined): boolean =>
+  error !== undefined && (error.outcomeUnknown || error.retryable);
 
 function holds(precondition: Precondition, found: ObjectInfo | undefined): boolean {
   const object = found?.kind === 'file' ? found : undefined;

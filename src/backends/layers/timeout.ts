@@ -20,7 +20,11 @@ export const defaultTimeout: TimeoutOptions = { idle: 20_000, serverSide: 600_00
 export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout): Backend {
   return {
     ...intercept(inner, (operation, _key, context, proceed) => {
-      const onServer = operation === 'copy' || operation === 'setAttributes' || operation === 'rename';
+      const onServer =
+        operation === 'copy' ||
+        operation === 'removeMany' ||
+        operation === 'setAttributes' ||
+        operation === 'rename';
       return watched(operation, context, options, onServer ? options.serverSide : options.idle, (c) =>
         proceed(c),
       );

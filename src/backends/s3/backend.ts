@@ -9,16 +9,19 @@ import { MirageError } from '../../errors/mirage-error.js';
 import type { Log } from '../../log/log.js';
 import type {
   AttributeBackend,
+  BatchRemovalBackend,
   ByteRange,
   ByteSink,
   ByteSource,
   Capabilities,
   Context,
   CopyBackend,
+  CopyOptions,
   DirectoryBackend,
   ListPage,
   ObjectInfo,
   Precondition,
+  Removal,
   StoredAttributes,
   Validator,
   WriteOptions,
@@ -27,6 +30,7 @@ import { encodeAttributes } from '../object-store/attributes.js';
 import { gather, sendBody } from '../object-store/body.js';
 import { implicitDirectory } from '../object-store/info.js';
 import type { KeySpace } from '../object-store/keys.js';
+import { removeEach } from '../object-store/removals.js';
 import { Versions } from '../object-store/versions.js';
 import { Copies } from './copies.js';
 import { DirectReader } from './direct-read.js';
@@ -36,6 +40,7 @@ import { listPage } from './listing.js';
 import { uploadInParts } from './multipart.js';
 import { infoOf, Objects } from './objects.js';
 import { objectSize, pour } from './pour.js';
+import { fitsBatch, MOST_REMOVALS, removeBatch } from './removals.js';
 import {
   answeredAt,
   type Bucket,
@@ -56,6 +61,8 @@ const IN_MEMORY = 2 ** 20;
  */
 export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBackend {
   readonly capabilities: Capabilities;
+  /** Only where the store was found to know it. */
+  readonly removeMany?: BatchRemovalBackend['removeMany'];
   readonly #bucket: Bucket;
   readonly #reader: DirectReader;
   readonly #keys: KeySpace;
@@ -81,6 +88,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
       maximumSize: limits.maximumPut,
       maximumKeyBytes: keys.maximumBytes,
     };
+    if (traits.removeMany) this.removeMany = (removals, context) => this.#removeMany(removals, context);
   }
 
   async stat(key: string, context: Context): Promise<ObjectInfo | undefined> {
@@ -220,6 +228,33 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
     );
   }
 
+  async #removeMany(
+    removals: readonly Removal[],
+    context: Context,
+  ): Promise<readonly (MirageError | undefined)[]> {
+    const { traits, keys } = this.#objects;
+    const outcomes: (MirageError | undefined)[] = removals.map(() => undefined);
+    const single: number[] = [];
+    const batched: number[] = [];
+    removals.forEach((removal, index) => {
+      if (removal.precondition.kind !== 'absent') (fitsBatch(removal, traits) ? batched : single).push(index);
+    });
+    const take = (indexes: readonly number[], found: readonly (MirageError | undefined)[]): void =>
+      indexes.forEach((index, at) => {
+        outcomes[index] = found[at];
+      });
+    const of = (indexes: readonly number[]) => indexes.map((index) => removals[index] as Removal);
+    for (let at = 0; at < batched.length; at += MOST_REMOVALS) {
+      const part = batched.slice(at, at + MOST_REMOVALS);
+      take(part, await removeBatch(this.#bucket, keys, traits, of(part), context));
+    }
+    take(
+      single,
+      await removeEach(of(single), ({ key, precondition }) => this.remove(key, precondition, context)),
+    );
+    return outcomes;
+  }
+
   async createDirectory(key: string, attributes: StoredAttributes, context: Context): Promise<ObjectInfo> {
     const marker = this.#keys.directory(key);
     this.#checkLength(`${key}/`);
@@ -245,12 +280,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
     );
   }
 
-  async copy(
-    from: string,
-    to: string,
-    options: WriteOptions & { readonly match?: Validator },
-    context: Context,
-  ): Promise<ObjectInfo> {
+  async copy(from: string, to: string, options: CopyOptions, context: Context): Promise<ObjectInfo> {
     this.#checkLength(to);
     return this.#versions.seen(await this.#copies.copy(from, to, options, context));
   }
@@ -273,7 +303,6 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
   }
 
   async close(): Promise<void> {
-    this.#reader.close();
     this.#bucket.client.destroy();
   }
 

@@ -1,12 +1,12 @@
-import { CopyObjectCommand, type HeadObjectCommandOutput } from '@aws-sdk/client-s3';
+import { CopyObjectCommand, DeleteObjectCommand, type HeadObjectCommandOutput } from '@aws-sdk/client-s3';
 import { MirageError } from '../../errors/mirage-error.js';
 import type {
   Context,
+  CopyOptions,
   ObjectInfo,
   Precondition,
   StoredAttributes,
   Validator,
-  WriteOptions,
 } from '../contract.js';
 import { decodeAttributes, encodeAttributes, foreignMetadata } from '../object-store/attributes.js';
 import { anotherVersion } from '../object-store/info.js';
@@ -28,14 +28,55 @@ export class Copies {
   async copy(
     from: string,
     to: string,
-    { precondition, attributes, match }: WriteOptions & { readonly match?: Validator },
+    { precondition, attributes, match, size }: CopyOptions,
     context: Context,
   ): Promise<ObjectInfo> {
     const source = this.#objects.keys.object(from);
+    if (
+      match !== undefined &&
+      size !== undefined &&
+      size <= this.#limits.maximumCopy &&
+      attributes === undefined
+    ) {
+      return this.#copyKnown(from, { match, size }, to, precondition, context);
+    }
     const head = await this.#objects.head(source, context);
     if (head === undefined) throw new MirageError(`copy ${from}: no such object`, { errno: 'ENOENT' });
     if (match !== undefined && validatorOf(head.ETag) !== match) throw anotherVersion(from);
     return this.#copyFrom(source, head, to, attributes, precondition, context);
+  }
+
+  /** Of a version whose size is known, with its metadata: there is nothing to ask before. */
+  async #copyKnown(
+    from: string,
+    { match, size }: { readonly match: Validator; readonly size: number },
+    to: string,
+    precondition: Precondition,
+    context: Context,
+  ): Promise<ObjectInfo> {
+    const source = this.#objects.keys.object(from);
+    const head = { ETag: `"${match}"`, ContentLength: size };
+    const made = await this.#copyFrom(source, head, to, undefined, precondition, context);
+    if (!this.#objects.traits.copySourceMatch && made.validator !== match) {
+      // The store does not hold to a version. Where the copy is called otherwise, the source tells whether it was the one.
+      const now = await this.#objects.head(source, context);
+      if (now === undefined || validatorOf(now.ETag) !== match) {
+        await this.#undo(to, made.validator, context).catch(() => undefined);
+        throw anotherVersion(from);
+      }
+    }
+    return { ...made, attributes: undefined };
+  }
+
+  /** Removes a copy that nobody asked for. */
+  async #undo(key: string, validator: Validator | undefined, context: Context): Promise<void> {
+    if (validator === undefined) return;
+    const { bucket, keys } = this.#objects;
+    const object = keys.object(key);
+    await this.#objects.guard(key, object, { kind: 'match', validator }, context);
+    await bucket.client.send(new DeleteObjectCommand({ Bucket: bucket.name, Key: object }), {
+      abortSignal: context.signal,
+    });
   }
 
   async setAttributes(
@@ -66,7 +107,7 @@ export class Copies {
   /** Copies the version that `head` describes. Without `attributes` the copy has those of the source. */
   async #copyFrom(
     source: string,
-    head: HeadObjectCommandOutput,
+    head: Omit<HeadObjectCommandOutput, '$metadata'>,
     to: string,
     attributes: StoredAttributes | undefined,
     precondition: Precondition,

@@ -13,6 +13,7 @@ import type { Log } from '../../log/log.js';
 import type { KeySpace } from '../object-store/keys.js';
 import { toMirageError } from './errors.js';
 import { copySource } from './keys.js';
+import { sendBatch } from './removals.js';
 import { type Bucket, cleanUpOptions, etagOf, statusOf, type Traits, validatorOf } from './requests.js';
 
 /** What is assumed of a store that may not be written to, and so cannot be asked. */
@@ -26,6 +27,8 @@ export const unprobedTraits: Traits = {
   copyMatch: false,
   copySourceMatch: false,
   removeMatch: false,
+  removeMany: false,
+  removeManyMatch: false,
 };
 
 /** What a probe found, as it is remembered. */
@@ -39,6 +42,8 @@ export const certificate = z.object({
   copyMatch: z.boolean(),
   copySourceMatch: z.boolean(),
   removeMatch: z.boolean(),
+  removeMany: z.boolean(),
+  removeManyMatch: z.boolean(),
   checksums: z.enum(['auto', 'always']),
 });
 
@@ -54,13 +59,14 @@ export async function probe(bucket: Bucket, keys: KeySpace, log: Log, signal: Ab
   const prober = new Prober(bucket, keys.object(`.mirage/probe-${randomUUID()}`), signal);
   try {
     const write = await prober.writes();
-    const [remove, copy, multipartAbsent, multipartMatch] = await Promise.all([
+    const [remove, removeMany, copy, multipartAbsent, multipartMatch] = await Promise.all([
       prober.removes(write.quotedETags),
+      prober.removesMany(write.quotedETags),
       prober.copies(write.quotedETags),
       prober.multipart({ IfNoneMatch: '*' }),
       prober.multipart({ IfMatch: etagOf(NOBODY, write) }),
     ]);
-    return { ...write, ...remove, ...copy, multipartAbsent, multipartMatch };
+    return { ...write, ...remove, ...removeMany, ...copy, multipartAbsent, multipartMatch };
   } finally {
     await prober.cleanUp(log);
   }
@@ -104,6 +110,24 @@ class Prober {
         ),
       ),
     };
+  }
+
+  async removesMany(quotedETags: boolean): Promise<Pick<Traits, 'removeMany' | 'removeManyMatch'>> {
+    const [gone, other] = [this.#key('batch-1'), this.#key('batch-2')];
+    await Promise.all([this.#must(this.#put(gone, {})), this.#must(this.#put(other, {}))]);
+    const objects = [{ Key: gone }, { Key: other, ETag: etagOf(NOBODY, { quotedETags }) }];
+    try {
+      const answer = await sendBatch(this.bucket, objects, this.signal);
+      const refused = (answer.Errors ?? []).filter(({ Key }) => Key === other);
+      return { removeMany: true, removeManyMatch: refused.some(({ Code }) => Code === 'PreconditionFailed') };
+    } catch (error) {
+      const status = statusOf(error);
+      // What a store does not know it refuses in many ways; one request per object is always there.
+      if (status === undefined || status < 400 || status >= 500) {
+        if (status !== 501) throw this.#mapped(error);
+      }
+      return { removeMany: false, removeManyMatch: false };
+    }
   }
 
   async copies(quotedETags: boolean): Promise<Pick<Traits, 'copyAbsent' | 'copyMatch' | 'copySourceMatch'>> {

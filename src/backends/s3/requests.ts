@@ -17,6 +17,10 @@ export interface Traits extends Readonly<Capabilities['preconditions']> {
   readonly copySourceMatch: boolean;
   /** Copy honours `If-Match` on what it replaces. */
   readonly copyMatch: boolean;
+  /** Many objects can be removed by one request. */
+  readonly removeMany: boolean;
+  /** Such a request honours the ETag that it names with a key. */
+  readonly removeManyMatch: boolean;
 }
 
 /** Sizes, in bytes, above which an object travels in parts. */
@@ -105,7 +109,9 @@ export function answeredAt(metadata: AnswerMetadata): Timestamp {
 }
 
 /** What an object has besides content and metadata, and would lose by a copy that replaces its metadata. */
-export function headersToKeep(head: HeadObjectCommandOutput): Partial<CopyObjectCommandInput> {
+export function headersToKeep(
+  head: Omit<HeadObjectCommandOutput, '$metadata'>,
+): Partial<CopyObjectCommandInput> {
   const {
     CacheControl,
     ContentDisposition,

@@ -10,6 +10,7 @@ import type { Log } from '../../../log/log.js';
 import type { MountIndex, StorePort } from '../../../ports/store-port.js';
 import { type Intent, type IntentOf, isOf, nonceOf, type PutIntent } from './intent.js';
 import type { Outcome, Work } from './queue.js';
+import { Removals } from './removals.js';
 import type { TreeMover } from './tree-mover.js';
 import type { Versions } from './versions.js';
 
@@ -39,9 +40,11 @@ export interface CarryOutParts {
 
 export class CarryOut {
   readonly #parts: CarryOutParts;
+  readonly #removals: Removals;
 
   constructor(parts: CarryOutParts) {
     this.#parts = parts;
+    this.#removals = new Removals(parts.port, parts.mount);
   }
 
   async run(work: Work): Promise<Outcome> {
@@ -222,13 +225,11 @@ export class CarryOut {
     const { port, mount, versions } = this.#parts;
     const honoured = port.capabilities(mount).preconditions.removeMatch;
     try {
-      await port.remove(
-        mount,
+      await this.#removals.remove(
         key,
         honoured ? await versions.precondition(key, precondition) : { kind: 'any' },
       );
     } catch (error) {
-      if (MirageError.is(error, 'ENOENT')) return;
       // An earlier attempt may have done it.
       if (!MirageError.is(error, 'ESTALE') || (await port.stat(mount, key))?.kind === 'file') throw error;
     }

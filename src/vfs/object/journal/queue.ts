@@ -22,6 +22,8 @@ export type Outcome =
 
 export interface QueueOptions {
   readonly parallel: number;
+  /** Removals that may be under way beside those: they go many in one request. */
+  readonly removals: number;
   /** Directories must exist before what is in them. */
   readonly strictDirectories: boolean;
   readonly timers: Timers;
@@ -61,7 +63,9 @@ export class Queue {
   readonly #byParent = new Map<string, Set<Entry>>();
   readonly #trees = new Set<Entry>();
   readonly #ready = new Set<Entry>();
+  readonly #readyRemovals = new Set<Entry>();
   #running = 0;
+  #removing = 0;
   #paused: { cancel(): void } | undefined;
   #pause = FIRST_PAUSE;
   #stopped = false;
@@ -257,7 +261,7 @@ export class Queue {
       addTo(this.#byParent, parentOf(key), entry);
     }
     if (entry.intent.kind === 'moveTree') this.#trees.add(entry);
-    if (entry.blockers.size === 0) this.#ready.add(entry);
+    if (entry.blockers.size === 0) this.#readyOf(entry).add(entry);
   }
 
   *#overlapping(intent: Intent): IterableIterator<Entry> {
@@ -290,7 +294,7 @@ export class Queue {
     entry.state = 'gone';
     entry.resting?.cancel();
     this.#entries.delete(entry.sequence);
-    this.#ready.delete(entry);
+    this.#readyOf(entry).delete(entry);
     this.#trees.delete(entry);
     for (const key of keysOf(entry.intent)) {
       removeFrom(this.#byKey, key, entry);
@@ -299,7 +303,7 @@ export class Queue {
     for (const blocker of entry.blockers) blocker.followers.delete(entry);
     for (const follower of entry.followers) {
       follower.blockers.delete(entry);
-      if (follower.blockers.size === 0) this.#ready.add(follower);
+      if (follower.blockers.size === 0) this.#readyOf(follower).add(follower);
     }
     for (const tell of entry.whenGone) tell();
   }
@@ -309,19 +313,30 @@ export class Queue {
       this.#tellRest();
       return;
     }
-    for (const entry of this.#ready) {
-      if (this.#running >= this.#options.parallel) return;
+    this.#begin(this.#ready, () => this.#running - this.#removing < this.#options.parallel);
+    this.#begin(this.#readyRemovals, () => this.#removing < this.#options.removals);
+    this.#tellRest();
+  }
+
+  #begin(ready: Set<Entry>, hasRoom: () => boolean): void {
+    for (const entry of ready) {
+      if (!hasRoom()) return;
       if (entry.held || entry.resting !== undefined) continue;
-      this.#ready.delete(entry);
+      ready.delete(entry);
       entry.state = 'running';
       this.#running++;
+      if (entry.intent.kind === 'remove') this.#removing++;
       void this.#options.carryOut(entry).then((outcome) => this.#ended(entry, outcome));
     }
-    this.#tellRest();
+  }
+
+  #readyOf({ intent }: Entry): Set<Entry> {
+    return intent.kind === 'remove' ? this.#readyRemovals : this.#ready;
   }
 
   #ended(entry: Entry, outcome: Outcome): void {
     this.#running--;
+    if (entry.intent.kind === 'remove') this.#removing--;
     if (outcome.kind === 'done') {
       this.#pause = FIRST_PAUSE;
       this.#remove(entry);
@@ -330,7 +345,7 @@ export class Queue {
       entry.attempts++;
       entry.begun = true;
       entry.problem = outcome.error;
-      this.#ready.add(entry);
+      this.#readyOf(entry).add(entry);
       if (outcome.everything) this.#pauseAll();
       else this.#restFor(entry, Math.min(FIRST_PAUSE * 2 ** entry.attempts, LONGEST_PAUSE));
     }

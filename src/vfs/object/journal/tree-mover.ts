@@ -2,13 +2,16 @@
  * Everything below one directory to another at a store that has no rename: many copies at a time, then the old objects go. It can
  * be done again from any point: what was copied is found and not copied twice.
  */
-import type { ObjectInfo, StoredAttributes, Validator } from '../../../backends/contract.js';
+import type { ObjectInfo, Removal, StoredAttributes, Validator } from '../../../backends/contract.js';
 import { MirageError } from '../../../errors/mirage-error.js';
 import type { Log } from '../../../log/log.js';
 import type { MountIndex, StorePort } from '../../../ports/store-port.js';
 
-/** Objects copied or removed at the same time. */
+/** Objects copied at the same time. */
 const AT_ONCE = 48;
+/** Objects removed by one call, and such calls at the same time. */
+const BATCH = 1000;
+const BATCHES_AT_ONCE = 4;
 
 export interface Moved {
   readonly from: string;
@@ -148,20 +151,23 @@ export class TreeMover {
     folders: readonly string[],
   ): Promise<void> {
     const honoured = this.#conditional && this.#port.capabilities(this.#mount).preconditions.removeMatch;
-    const pool = new Pool(AT_ONCE);
-    for (const { key, validator } of objects) {
-      pool.add(() =>
-        this.#port
-          .remove(
-            this.#mount,
-            key,
-            honoured && validator !== undefined ? { kind: 'match', validator } : { kind: 'any' },
-          )
-          .catch((error: unknown) => {
-            if (!MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
-            if (MirageError.is(error, 'ESTALE')) this.#stays(key);
-          }),
-      );
+    const removals = objects.map(
+      ({ key, validator }): Removal => ({
+        key,
+        precondition: honoured && validator !== undefined ? { kind: 'match', validator } : { kind: 'any' },
+      }),
+    );
+    const pool = new Pool(BATCHES_AT_ONCE);
+    for (let at = 0; at < removals.length; at += BATCH) {
+      const batch = removals.slice(at, at + BATCH);
+      pool.add(async () => {
+        const outcomes = await this.#port.removeMany(this.#mount, batch);
+        outcomes.forEach((error, index) => {
+          if (error === undefined || error.errno === 'ENOENT') return;
+          if (error.errno !== 'ESTALE') throw error;
+          this.#stays((batch[index] as Removal).key);
+        });
+      });
     }
     await pool.ended();
     // The deepest first: a store with real directories removes empty ones only.

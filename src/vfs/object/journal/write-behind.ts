@@ -11,6 +11,7 @@ import type {
   ListPage,
   ObjectInfo,
   Precondition,
+  Removal,
   StoredAttributes,
   Timestamp,
   Validator,
@@ -49,6 +50,8 @@ import { Versions } from './versions.js';
 
 /** Changes carried out at the same time, for one mount. */
 const PARALLEL = 48;
+/** Removals beside those: they go together in few requests. */
+const REMOVALS = 4000;
 /** How long the bytes of a file that is still open wait for more of them, milliseconds; its release ends that. */
 const OPEN_REST = 2000;
 /** How long the end of a mount waits for what is under way, milliseconds. */
@@ -111,6 +114,7 @@ export class WriteBehind implements StorePort {
     const capabilities = port.capabilities(mount);
     this.#queue = new Queue({
       parallel: PARALLEL,
+      removals: REMOVALS,
       strictDirectories: capabilities.directories === 'real',
       timers,
       nextSequence: () => journal.nextSequence(),
@@ -277,6 +281,23 @@ export class WriteBehind implements StorePort {
     if (this.async) return this.#accept({ kind: 'remove', key, precondition, at: this.#now() });
     await this.#queue.settle(key);
     await this.#port.remove(mount, key, await this.#versions.precondition(key, precondition));
+  }
+
+  async removeMany(
+    mount: MountIndex,
+    removals: readonly Removal[],
+  ): Promise<readonly (MirageError | undefined)[]> {
+    if (this.async) {
+      await Promise.all(removals.map(({ key, precondition }) => this.remove(mount, key, precondition)));
+      return removals.map(() => undefined);
+    }
+    const now = await Promise.all(
+      removals.map(async ({ key, precondition }) => {
+        await this.#queue.settle(key);
+        return { key, precondition: await this.#versions.precondition(key, precondition) };
+      }),
+    );
+    return this.#port.removeMany(mount, now);
   }
 
   async createDirectory(mount: MountIndex, key: string, attributes: StoredAttributes): Promise<ObjectInfo> {
