@@ -29,6 +29,16 @@ export class Addresses {
     return this.origin + this.path(key, kind);
   }
 
+  place(key: string, kind: 'file' | 'directory'): { readonly path: string; readonly url: string } {
+    const path = this.path(key, kind);
+    return { path, url: this.origin + path };
+  }
+
+  /** The folder that a key is in. */
+  parentOf(key: string): { readonly path: string; readonly url: string } {
+    return this.place(key.slice(0, Math.max(0, key.lastIndexOf('/'))), 'directory');
+  }
+
   /** Whether `href` is the folder `directory` itself, or the key of a child; undefined for whatever is neither. */
   childOf(directory: string, href: string): string | undefined {
     const plain = this.#plainChild(directory, href);

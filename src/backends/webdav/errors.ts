@@ -107,3 +107,9 @@ function ofFailure({ code = '', syscall = '' }: Failure, changes: boolean): Mira
   // A broken connection, a body that ended early, an answer that could not be read.
   return { errno: 'EIO', retryable: true, outcomeUnknown: changes };
 }
+
+export const anotherVersion = (key: string): MirageError =>
+  new MirageError(`${key} is another version by now`, { errno: 'ESTALE' });
+
+/** Nobody knows whether the change was carried out. */
+export const isUnknown = (error: unknown): boolean => MirageError.is(error) && error.outcomeUnknown;

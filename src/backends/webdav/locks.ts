@@ -1,5 +1,3 @@
-import { randomUUID } from 'node:crypto';
-import { sleep, systemTimers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Client } from './client.js';
 import { parseDocument } from './multistatus.js';
@@ -7,10 +5,6 @@ import { childrenOf, textOf } from './xml.js';
 
 /** How long a lock outlives a client that is gone, seconds. It is renewed after a third of it. */
 export const LOCK_SECONDS = 60;
-
-/** How long another lock is waited for, and the pause between two tries, milliseconds. */
-const PATIENCE = 10_000;
-const PAUSE = 20;
 
 export interface Lock {
   readonly path: string;
@@ -34,11 +28,12 @@ export interface LockRequest {
 export class Locks {
   readonly #client: Client;
   /** Told to whoever asks who holds a lock; nobody else's. */
-  readonly #owner = `mirage-${randomUUID()}`;
+  readonly #owner: string;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(client: Client) {
+  constructor(client: Client, owner: string) {
     this.#client = client;
+    this.#owner = owner;
   }
 
   /** Takes a lock on one resource. EBUSY: somebody else holds one. ESTALE: a condition does not hold. ENOENT: no folder to put it in. */
@@ -54,19 +49,6 @@ export class Locks {
     const result = this.#last.then(work);
     this.#last = result.catch(() => undefined);
     return result;
-  }
-
-  /** The same, again and again while another lock is in the way; in between others have their turn, who may be about to give it back. */
-  async inTurnWhenFree<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const deadline = performance.now() + PATIENCE;
-    for (;;) {
-      try {
-        return await this.inTurn(work);
-      } catch (error) {
-        if (!MirageError.is(error, 'EBUSY') || signal.aborted || performance.now() > deadline) throw error;
-      }
-      await sleep(systemTimers, PAUSE * (0.5 + Math.random()), signal);
-    }
   }
 
   async #lock({ path, seconds = LOCK_SECONDS, conditions = {}, signal }: LockRequest): Promise<Lock> {

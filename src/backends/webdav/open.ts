@@ -6,11 +6,12 @@ import { defaultRetry, retrying } from '../layers/retry.js';
 import { Addresses } from './addresses.js';
 import { WebdavBackend } from './backend.js';
 import { Client } from './client.js';
+import { ownerOf, removeAbandonedUploads } from './leftovers.js';
 import { Locks } from './locks.js';
 import type { WebdavOptions } from './options.js';
 import { probe } from './probe.js';
 import { Resources } from './resources.js';
-import { type Traits, unprobedTraits } from './traits.js';
+import { rememberedTraits, type Traits, unprobedTraits } from './traits.js';
 import { ChunkedUploads } from './uploads.js';
 
 /** A mount should fail while somebody waits for it, not after all the patience that a running one has. */
@@ -26,23 +27,34 @@ export async function open(options: WebdavOptions, context: OpenContext): Promis
     ca: options.ca === undefined ? undefined : await certificate(options.ca),
     connectTimeout: options.connectTimeout,
   });
+  const identity = `webdav:${addresses.url('', 'directory')}`;
+  // What these credentials may do.
+  const store = `${identity} ${options.username ?? ''}`;
+  const owner = ownerOf(store, context);
   try {
     await retrying(() => look(client, addresses, options, context), RETRY, signal);
-    const locks = new Locks(client);
+    const locks = new Locks(client, owner.name);
     let traits: Traits = unprobedTraits;
     let probed: OpenedBackend['probed'] = { preconditions: 'not asked: the mount is read-only' };
-    if (context.writable) {
+    const known = rememberedTraits.safeParse(context.certificates?.read(store)).data;
+    if (context.writable && known !== undefined) {
+      traits = known;
+      probed = { ...traits, remembered: true };
+    } else if (context.writable) {
       traits = await retrying(() => probe(client, addresses, locks, log, signal), RETRY, signal);
       probed = { ...traits };
+      context.certificates?.write(store, traits);
     }
+    if (context.writable) await removeAbandonedUploads(client, addresses, owner.name, context);
     const product = await productOf(client, addresses, signal);
     const uploads = product && new ChunkedUploads(client, product.uploads);
     return {
-      backend: new WebdavBackend({ client, addresses, locks, traits, uploads, log }),
-      identity: `webdav:${addresses.url('', 'directory')}`,
+      backend: new WebdavBackend({ client, addresses, locks, traits, uploads, owner, log }),
+      identity,
       probed: { ...probed, ...(product && { server: product.name, chunkedUpload: true }) },
     };
   } catch (error) {
+    owner.done();
     await client.close();
     throw error;
   }

@@ -5,7 +5,7 @@ import type { ObjectInfo } from '../contract.js';
 import type { Addresses } from './addresses.js';
 import type { Client } from './client.js';
 import type { Locks } from './locks.js';
-import { entityTag, isByTime } from './properties.js';
+import { entityTag, isByTime, validatorOfHeaders } from './properties.js';
 import { Resources } from './resources.js';
 import type { Traits } from './traits.js';
 
@@ -50,14 +50,14 @@ class Prober {
   }
 
   async traits(): Promise<Traits> {
-    await this.#put({});
+    const writeTellsVersion = await this.#writeTellsVersion();
     const writeAbsent = await this.#refuses(this.#put({ 'if-none-match': '*' }));
     const writeMatch = await this.#writeMatch();
     const locks = await this.#locks(writeAbsent && writeMatch === 'if');
     const attributes = await this.#attributes();
     const overwrite = await this.#overwrite();
     const moveKeepsVersion = await this.#move();
-    return { ...locks, writeAbsent, writeMatch, attributes, overwrite, moveKeepsVersion };
+    return { ...locks, writeAbsent, writeMatch, writeTellsVersion, attributes, overwrite, moveKeepsVersion };
   }
 
   async cleanUp(): Promise<void> {
@@ -70,6 +70,13 @@ class Prober {
           this.log.warn('a probe file could not be removed', { key, reason: String(error) }),
         );
     }
+  }
+
+  async #writeTellsVersion(): Promise<boolean> {
+    const { headers } = await this.#put({});
+    const { validator } = await this.#stat();
+    if (headers.etag === undefined || headers.etag.startsWith('W/')) return false;
+    return validatorOfHeaders(headers, undefined) === validator;
   }
 
   /** Another version must be refused and this one accepted, in the form that is asked. */

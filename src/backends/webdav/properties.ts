@@ -1,4 +1,3 @@
-import type { IncomingHttpHeaders } from 'node:http';
 import type { ObjectInfo, Timestamp, Validator } from '../contract.js';
 import { decodeAttributes, NAMESPACE, PROPERTY } from './attributes.js';
 import type { Resource } from './multistatus.js';
@@ -65,7 +64,7 @@ export function infoOf(
  * that the one it has here must not count.
  */
 export const validatorOfHeaders = (
-  headers: IncomingHttpHeaders,
+  headers: { readonly etag?: string | undefined; readonly 'last-modified'?: string | undefined },
   size: number | undefined,
   byTime = false,
 ): Validator => validatorOf(byTime ? undefined : headers.etag, size, timestampOf(headers['last-modified']));

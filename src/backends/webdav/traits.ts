@@ -1,3 +1,5 @@
+import { z } from 'zod';
+
 /** What the server was found to honour; see probe.ts. */
 export interface Traits {
   /** Exclusive write locks: whoever has not the token is refused. */
@@ -8,6 +10,8 @@ export interface Traits {
   readonly writeAbsent: boolean;
   /** PUT honours `If: (["etag"])` or, second best, `If-Match` with the ETag that a listing shows. */
   readonly writeMatch: 'if' | 'if-match' | false;
+  /** The answer to a PUT names the version that a listing shows from then on. */
+  readonly writeTellsVersion: boolean;
   /** Dead properties are kept. */
   readonly attributes: boolean;
   /** A resource that was moved has the version it had before. */
@@ -22,7 +26,20 @@ export const unprobedTraits: Traits = {
   lockConditions: false,
   writeAbsent: false,
   writeMatch: false,
+  writeTellsVersion: false,
   attributes: true,
   moveKeepsVersion: false,
   overwrite: false,
 };
+
+/** As they are remembered from one mount to the next. */
+export const rememberedTraits: z.ZodType<Traits> = z.object({
+  locks: z.boolean(),
+  lockConditions: z.boolean(),
+  writeAbsent: z.boolean(),
+  writeMatch: z.union([z.literal('if'), z.literal('if-match'), z.literal(false)]),
+  writeTellsVersion: z.boolean(),
+  attributes: z.boolean(),
+  moveKeepsVersion: z.boolean(),
+  overwrite: z.boolean(),
+});
