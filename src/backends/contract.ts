@@ -70,6 +70,8 @@ export interface ListPage {
   readonly entries: readonly ObjectInfo[];
   /** Where the next page starts; undefined after the last one. */
   readonly cursor: string | undefined;
+  /** Whether this page has come by an object of the directory's own; undefined: not told. A directory without one has no attributes. */
+  readonly marker?: boolean;
 }
 
 /** `length` bytes from `offset`; a range past the end is cut short, not an error. */

@@ -114,7 +114,8 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
     const all = [...entries.values()];
     const from = Number(cursor ?? 0);
     const next = from + this.pageSize;
-    return { entries: all.slice(from, next), cursor: all.length > next ? String(next) : undefined };
+    const marker = from === 0 && start !== '' && this.objects.has(start);
+    return { entries: all.slice(from, next), cursor: all.length > next ? String(next) : undefined, marker };
   }
 
   async read(

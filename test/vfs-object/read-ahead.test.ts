@@ -66,6 +66,46 @@ describe('opening a file that a listing has told of', () => {
     expect(asked('read')).toEqual(['read d/f']);
   });
 
+  test('takes no more when it is looked at first, as the kernel does', async () => {
+    bucket.put('d/f', 'content', { mode: 0o100640 });
+    const node = (await walk('d')).get('f') as NodeId;
+    tree.later += 11_000;
+    expect((await tree.fstat(node)).mode).toBe(0o100640);
+    expect(await readNode(node)).toBe('content');
+    expect(bucket.requests).toEqual(['read d/f']);
+  });
+
+  test('looking at one after the other does not fetch them all', async () => {
+    const names = Array.from({ length: 30 }, (_, index) => `f${index}`);
+    for (const name of names) bucket.put(`d/${name}`, name, { mode: 0o100600 });
+    const nodes = await walk('d');
+    tree.later += 11_000;
+    for (const name of names) expect((await tree.fstat(nodes.get(name) as NodeId)).mode).toBe(0o100600);
+    expect(asked('read').length).toBe(8);
+    expect(asked('stat').length).toBe(22);
+  });
+
+  test('a directory without an object of its own is not asked for', async () => {
+    bucket.put('d/e/f', 'content');
+    const e = (await walk('d')).get('e') as NodeId;
+    await walk('d/e');
+    tree.later += 11_000;
+    expect((await tree.fstat(e)).mode).toBe(0o40755);
+    expect(bucket.requests).toEqual([]);
+  });
+
+  test('a directory that has got an object of its own is asked for', async () => {
+    bucket.put('d/e/f', 'content');
+    const e = (await walk('d')).get('e') as NodeId;
+    await walk('d/e');
+    bucket.put('d/e/', '', { mode: 0o40700 });
+    tree.later += 61_000;
+    await walk('d');
+    await walk('d/e');
+    tree.later += 11_000;
+    expect((await tree.fstat(e)).mode).toBe(0o40700);
+  });
+
   test('finds out when it is something else than a file', async () => {
     bucket.put('d/link', 'target', { mode: 0o120777 });
     const nodes = await walk('d');

@@ -1,12 +1,13 @@
 /**
- * GET of an object without the SDK, whose command takes several times as long as the request that it makes. The SDK makes the first one, and
- * where and how it goes is learned from that: endpoint, style of address, region, headers of the mount. It also makes every request again
- * that is not answered with content, so that errors, redirections and a wrong clock stay its business.
+ * GET of an object without the SDK, whose command takes several times as long as the request that it makes. Where and how a request goes is
+ * learned from one that the SDK prepares and does not send: endpoint, style of address, region, headers of the mount. The connections are
+ * the SDK's, so that those that listings have opened are used. It also makes every request again that is not answered with content, so that
+ * errors, redirections and a wrong clock stay its business.
  * Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
  */
 import { createHash, createHmac } from 'node:crypto';
-import { Agent as HttpAgent, type IncomingMessage, type RequestOptions, request } from 'node:http';
-import { Agent as HttpsAgent, request as secureRequest } from 'node:https';
+import { type Agent, type IncomingMessage, type RequestOptions, request } from 'node:http';
+import { request as secureRequest } from 'node:https';
 import {
   GetObjectCommand,
   type GetObjectCommandInput,
@@ -14,7 +15,6 @@ import {
 } from '@aws-sdk/client-s3';
 import type { Bucket } from './requests.js';
 
-const CONNECTIONS = { keepAlive: true, noDelay: true, maxSockets: 256, maxFreeSockets: 256 };
 const CONNECT_MILLISECONDS = 5_000;
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const METADATA = 'x-amz-meta-';
@@ -35,6 +35,11 @@ interface Route {
   readonly region: string | undefined;
 }
 
+/** The SDK's transport: https://github.com/smithy-lang/smithy-typescript/tree/main/packages/node-http-handler */
+interface NodeHttpHandler {
+  httpHandlerConfigs(): { readonly httpAgent?: Agent; readonly httpsAgent?: Agent };
+}
+
 /** A request as the SDK hands it to its transport. */
 interface SdkRequest {
   readonly protocol: string;
@@ -48,40 +53,51 @@ type Input = Pick<GetObjectCommandInput, 'Range' | 'IfMatch' | 'VersionId'> & { 
 
 export class DirectReader {
   readonly #bucket: Bucket;
-  readonly #agents = { http: new HttpAgent(CONNECTIONS), https: new HttpsAgent(CONNECTIONS) };
-  #route: Route | 'unknown' | 'strange' = 'unknown';
+  readonly #learned: Promise<void>;
+  /** undefined: not known, or not as expected, and the SDK had better make every request. */
+  #route: Route | undefined;
   #signingKey: { readonly scope: string; readonly secret: string; readonly key: Buffer } | undefined;
 
   constructor(bucket: Bucket) {
     this.#bucket = bucket;
+    this.#learned = this.#learn();
   }
 
   /** As GetObjectCommand; the body is a stream of Node's. */
   async get(input: Input, signal: AbortSignal): Promise<GetObjectCommandOutput> {
+    if (this.#route === undefined) await this.#learned;
     const route = this.#route;
-    if (typeof route === 'string') return this.#bySdk(input, signal);
+    if (route === undefined) return this.#bySdk(input, signal);
     const answer = await this.#send(route, input, signal);
     if (answer.statusCode === 200 || answer.statusCode === 206) return outputOf(answer);
     answer.resume();
     return this.#bySdk(input, signal);
   }
 
-  close(): void {
-    this.#agents.http.destroy();
-    this.#agents.https.destroy();
+  /** Has a request prepared that is stopped before it is sent. */
+  async #learn(): Promise<void> {
+    const Key = 'any';
+    const command = new GetObjectCommand({ Bucket: this.#bucket.name, Key });
+    command.middlewareStack.add(
+      () => (args) => {
+        this.#route = routeOf(args.request as SdkRequest, Key);
+        return Promise.reject(new Error('not to be sent'));
+      },
+      { step: 'finalizeRequest', name: 'learnRoute', priority: 'low' },
+    );
+    await this.#bucket.client.send(command).catch(() => undefined);
   }
 
   #bySdk(input: Input, signal: AbortSignal): Promise<GetObjectCommandOutput> {
     const command = new GetObjectCommand({ Bucket: this.#bucket.name, ...input });
-    if (this.#route === 'unknown') {
-      command.middlewareStack.add(
-        (next) => (args) => {
-          this.#route = routeOf(args.request as SdkRequest, input.Key) ?? 'strange';
-          return next(args);
-        },
-        { step: 'finalizeRequest', name: 'learnRoute', priority: 'low' },
-      );
-    }
+    command.middlewareStack.add(
+      (next) => (args) => {
+        // It may have been sent to another place than the last one.
+        this.#route = routeOf(args.request as SdkRequest, input.Key);
+        return next(args);
+      },
+      { step: 'finalizeRequest', name: 'learnRoute', priority: 'low' },
+    );
     return this.#bucket.client.send(command, { abortSignal: signal });
   }
 
@@ -97,10 +113,19 @@ export class DirectReader {
     if (IfMatch !== undefined) headers['if-match'] = IfMatch;
     if (route.region !== undefined) await this.#sign(route.region, path, query, headers);
     const { secure, hostname, port } = route;
-    const agent = secure ? this.#agents.https : this.#agents.http;
     const target = query === '' ? path : `${path}?${query}`;
-    const options = { hostname, path: target, headers, agent, signal, ...(port !== undefined && { port }) };
+    const options: RequestOptions = { hostname, path: target, headers, signal };
+    if (port !== undefined) options.port = port;
+    const agent = this.#agent(secure);
+    if (agent !== undefined) options.agent = agent;
     return answerTo(secure, options);
+  }
+
+  /** Keeper of the SDK's connections, which it has after its first request. */
+  #agent(secure: boolean): Agent | undefined {
+    const handler = this.#bucket.client.config.requestHandler as Partial<NodeHttpHandler>;
+    const { httpAgent, httpsAgent } = handler.httpHandlerConfigs?.() ?? {};
+    return secure ? httpsAgent : httpAgent;
   }
 
   /** Adds the headers that sign the request. */
@@ -163,7 +188,12 @@ function answerTo(secure: boolean, options: RequestOptions): Promise<IncomingMes
   return new Promise((resolve, reject) => {
     const sent = secure ? secureRequest(options) : request(options);
     sent.once('response', resolve);
-    sent.once('error', reject);
+    sent.once('error', (error: NodeJS.ErrnoException) => {
+      // The store has closed a connection that nobody used for a while: that is no failure of this request.
+      const closedBefore = sent.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+      if (closedBefore) resolve(answerTo(secure, options));
+      else reject(error);
+    });
     sent.once('socket', (socket) => {
       if (!socket.connecting) return;
       const timer = setTimeout(() => sent.destroy(notConnected()), CONNECT_MILLISECONDS);

@@ -19,6 +19,7 @@ import type {
   EntryReply,
   Handle,
 } from '../operations.js';
+import { ContentFirst } from './content-first.js';
 import { DirectoryReading } from './directory-reading.js';
 import { hydrated, needsHydration } from './hydration.js';
 import { Listings } from './listings.js';
@@ -32,12 +33,14 @@ export class Directories {
   readonly #reading: DirectoryReading;
   readonly #lookups = new Map<string, Promise<void>>();
   readonly #unknown: UnknownAttributes;
+  readonly contentFirst: ContentFirst;
   readonly #scratch = new Attributes();
 
   constructor(nodes: Nodes) {
     this.#nodes = nodes;
     this.#listings = new Listings(nodes);
     this.#unknown = new UnknownAttributes(nodes.context.clock);
+    this.contentFirst = new ContentFirst(nodes, (...told) => this.heard(...told));
     this.#reading = new DirectoryReading(nodes, this.#listings, this.#unknown);
   }
 
@@ -176,7 +179,16 @@ export class Directories {
     } else if (completeAt === undefined && !this.#listings.isLarge(directory)) {
       this.#listings.preload(parent);
     }
+    if (await this.#fetches(parent, directory, name)) return;
     await this.askStore(parent, name);
+  }
+
+  /** A small file that a listing has told of brings its attributes along with its content. */
+  async #fetches(parent: Slot, directory: string, name: ByteString): Promise<boolean> {
+    const record = this.#nodes.metadata.entry(this.#nodes.location, directory, name);
+    if (record === undefined || record.kind !== 'file' || record.attributes !== undefined) return false;
+    if (this.#nodes.validFor(record.seenAt, directory) === 0) return false;
+    return this.contentFirst.look(parent, record);
   }
 
   /** The store's own word on one name, attributes included; the row follows it unless something here is newer. */

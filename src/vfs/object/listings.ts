@@ -1,7 +1,7 @@
 /** Listings of directories: asked of the store page by page, once for all who want them, into rows. */
 import type { ListPage } from '../../backends/contract.js';
 import type { EntryRecord, ListingWriter, NewEntryRecord } from '../../metadata/contract.js';
-import { NONE, type Slot } from '../inodes/inode-table.js';
+import { NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
 import { recordOf } from '../inodes/records.js';
 import { Remembered } from '../inodes/remembered.js';
 import type { ByteString } from '../operations.js';
@@ -158,10 +158,12 @@ export class Listings {
     const writer = metadata.startListing(location, directory, listing.startedAt);
     try {
       let coming = ask();
+      let marker: boolean | undefined = false;
       for (let pages = 1; ; pages++) {
         const page = await coming;
         if (this.#nodes.directoryKeyIfAny(slot) !== directory) break;
         const { cursor } = page;
+        marker = marker === false ? page.marker : marker;
         // The next one is on its way while this one is taken in.
         const next = cursor !== undefined && listing.goesOn(pages) ? ask(cursor) : undefined;
         writer.page(this.#rows(writer, page, slot, directory, listing.startedAt));
@@ -172,6 +174,7 @@ export class Listings {
           writer.complete();
           listing.complete = metadata.listing(location, directory).completeAt === listing.startedAt;
           this.#nodes.recount(directory);
+          if (marker !== undefined) this.#tellOwnAttributes(slot, marker);
           return;
         }
         listing.arrived();
@@ -186,6 +189,18 @@ export class Listings {
     } finally {
       stopped.abort();
     }
+  }
+
+  /** A directory without a marker has no attributes, and nobody need ask for them; one that has got a marker may have some. */
+  #tellOwnAttributes(slot: Slot, marker: boolean): void {
+    const { table } = this.#nodes;
+    const record = slot === ROOT_SLOT || this.#nodes.inUse(slot) ? undefined : this.#nodes.record(slot);
+    if (record?.kind !== 'directory' || record.validator !== undefined) return;
+    const { position: _, ...rest } = record;
+    const { attributes } = record;
+    if (!marker && attributes === undefined) this.#nodes.put(table.parent(slot), { ...rest, attributes: {} });
+    const none = attributes !== undefined && Object.keys(attributes).length === 0;
+    if (marker && none) this.#nodes.put(table.parent(slot), { ...rest, attributes: undefined });
   }
 
   /** What is made here and not in the store yet must outlive a listing that does not have it. */

@@ -25,7 +25,6 @@ import type {
 import type { Volume } from '../volume.js';
 import { AttributeChanges } from './change-attributes.js';
 import { Commits } from './commit.js';
-import { ContentFirst } from './content-first.js';
 import { Copies } from './copies.js';
 import { Directories } from './directory.js';
 import { Entries } from './entries.js';
@@ -68,8 +67,7 @@ export class ObjectVolume implements Volume {
     this.#commits = new Commits(nodes);
     this.#copies = new Copies(nodes, this.#commits);
     const handles = new OpenHandles();
-    const contentFirst = new ContentFirst(nodes, this.#directories);
-    const siblings = new SiblingReadAhead(nodes, contentFirst);
+    const siblings = new SiblingReadAhead(nodes, this.#directories.contentFirst);
     this.#reading = new Reading(this.#copies, handles, siblings);
     this.#writing = new Writing(nodes, this.#commits, this.#copies, handles);
     this.#files = new OpenFiles(
@@ -80,7 +78,6 @@ export class ObjectVolume implements Volume {
       handles,
       this.#reading,
       this.#writing,
-      contentFirst,
       siblings,
     );
     this.#entries = new Entries(nodes, this.#directories, this.#commits, this.#files);

@@ -48,7 +48,6 @@ export class OpenFiles {
     handles: OpenHandles,
     reading: Reading,
     writing: Writing,
-    contentFirst: ContentFirst,
     siblings: SiblingReadAhead,
   ) {
     this.#nodes = nodes;
@@ -58,7 +57,7 @@ export class OpenFiles {
     this.#handles = handles;
     this.#reading = reading;
     this.#writing = writing;
-    this.#contentFirst = contentFirst;
+    this.#contentFirst = directories.contentFirst;
     this.#siblings = siblings;
   }
 
@@ -84,6 +83,7 @@ export class OpenFiles {
     if (!revalidates) {
       const record = nodes.record(slot);
       if (record !== undefined && nodes.validFor(record.seenAt) > 0 && record.validator !== undefined) {
+        this.#contentFirst.opened();
         const told = record.attributes !== undefined;
         this.#siblings.opened(nodes.table.parent(slot), record, !told);
         if (told) return this.#openKnown(slot, mode, reply);
