@@ -113,8 +113,12 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
     const directory = this.#keys.directory(prefix);
     const page = await listPage(this.#bucket, directory, cursor, context.signal);
     const entries: ObjectInfo[] = [];
+    let marker = false;
     for (const { name, size, modified, validator } of page.objects) {
-      if (name === directory) continue;
+      if (name === directory) {
+        marker = true;
+        continue;
+      }
       const key = this.#keys.fromObject(name);
       entries.push({ key, kind: 'file', size, modified, validator, attributes: undefined });
     }
@@ -124,7 +128,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
       else entries.push(implicitDirectory(key));
     }
     for (const key of page.unreadable) this.#unnameable(key);
-    return { entries, cursor: page.cursor };
+    return { entries, cursor: page.cursor, marker };
   }
 
   async read(
