@@ -1,6 +1,7 @@
 import { mkdtempSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Backend } from '../../src/backends/contract.js';
 import { systemTimers, type Timers } from '../../src/clock/timers.js';
 import type { ContentStore } from '../../src/content/contract.js';
 import { openContent } from '../../src/content/open-content.js';
@@ -40,6 +41,8 @@ export interface TreeOptions extends Partial<ObjectVolumeOptions> {
   readonly mode?: AccessMode;
   readonly writeBack?: 'close' | 'async';
   readonly timers?: Timers;
+  /** The bucket as this mount reaches it. */
+  readonly backend?: Backend;
   /** Bytes of the cache. */
   readonly limit?: number;
   /** State of an earlier tree: the same host after a restart. */
@@ -83,11 +86,12 @@ export class Tree {
       writeBack = 'close',
       timers = systemTimers,
       limit = 2 ** 30,
+      backend = bucket,
       ...rest
     } = options;
     this.folder = folder ?? mkdtempSync(join(tmpdir(), 'mirage-object-'));
     this.conflicts = join(this.folder, 'conflicts');
-    const stores = new RoutedStores(new Transfer([bucket], { log: silent }));
+    const stores = new RoutedStores(new Transfer([backend], { log: silent }));
     const clock = { wall: () => Date.now() + this.later, monotonic: () => performance.now() + this.later };
     const file = join(this.folder, 'metadata.db');
     this.#ownsMetadata = beside === undefined;
@@ -102,7 +106,7 @@ export class Tree {
     };
     this.#journal = Journal.open(join(this.folder, 'journal.log'), silent);
     this.writeBehind = new WriteBehind({
-      port: new Transfer([bucket], { log: silent }),
+      port: new Transfer([backend], { log: silent }),
       mount: 0,
       identity: 'bucket',
       journal: this.#journal,

@@ -259,7 +259,8 @@ export class Commits {
     const nodes = this.#nodes;
     const { port, mount } = nodes;
     const changes = inode.attributesChanged;
-    const attributes = nodes.stored(inode);
+    // A nonce of its own, by which an answer that was lost is read back.
+    const attributes = nodes.stored(inode, randomUUID());
     const features = port.features(mount);
     const changedElsewhere: Name[] = [];
     for (const { parent, name } of names) {
@@ -314,7 +315,8 @@ export class Commits {
       const found = await port.stat(mount, key);
       // Removed by another host: what nobody has any more needs no attributes.
       if (found?.validator === undefined || found.kind !== kind) return undefined;
-      await port.setAttributes(mount, key, kind, attributes, { kind: 'match', validator: found.validator });
+      const kept = { ...attributes, writer: found.attributes?.writer };
+      await port.setAttributes(mount, key, kind, kept, { kind: 'match', validator: found.validator });
       return undefined;
     }
   }

@@ -117,7 +117,9 @@ export class Entries {
     try {
       // The key is known behind the gate: while a directory above moved, it was another one.
       const info = await this.#commits.gate
-        .together(() => port.createDirectory(mount, nodes.keyOf(parent, name), nodes.stored(inode)))
+        .together(() =>
+          port.createDirectory(mount, nodes.keyOf(parent, name), nodes.stored(inode, randomUUID())),
+        )
         .catch(async (error: unknown) => {
           if (MirageError.is(error, 'EEXIST')) await this.#directories.askStore(parent, name);
           throw error;

@@ -102,7 +102,10 @@ export class Moves {
         nodes.touchChanged(inode);
         const changes = inode.attributesChanged;
         const info = await this.#moveObject(inode, from, to, replaced?.base(to.parent, to.name));
-        inode.attributesSaved = Math.max(inode.attributesSaved, changes);
+        // The other names of a hard link have what they had.
+        if (nodes.table.names(source).length === 1) {
+          inode.attributesSaved = Math.max(inode.attributesSaved, changes);
+        }
         const oldKey = nodes.keyOf(from.parent, from.name);
         this.#renamed(inode, from, replaced, to, info);
         const [first] = nodes.table.names(source);
