@@ -1,9 +1,10 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Context } from '../backends/contract.js';
 import type { FileServer, FileServerFeatures, ServerEntry } from '../backends/file-server.js';
+import { UNINTERRUPTED } from '../backends/uninterrupted.js';
 import { fromPlainError, MirageError, type PlainError, toPlainError } from '../errors/mirage-error.js';
 import type { FileServerPort } from './file-server-port.js';
-import { Outbox } from './message-store-port.js';
+import { Outbox } from './outbox.js';
 import type { MountIndex } from './store-port.js';
 
 /** The file-server port between two threads; see the store port's. A listing sends its pages as they come, a few ahead of who takes them. */
@@ -18,6 +19,8 @@ type Call = readonly [
   mount: MountIndex,
   operation: Operation,
   parameters: readonly unknown[],
+  /** Nobody will abort it, and it has no pages. */
+  uninterrupted: boolean,
 ];
 type ToServer = Call | readonly ['abort', id: number] | readonly ['taken', id: number];
 type FromServer =
@@ -60,20 +63,36 @@ export function serveFileServerPort(channel: MessagePort, port: FileServerPort):
   const outbox = new Outbox<FromServer>(channel);
   const running = new Map<number, Running>();
 
-  async function answer([, id, mount, operation, parameters]: Call): Promise<void> {
+  /** For the calls that nobody aborts while the channel stands. */
+  const ended = new AbortController();
+  const untilTheEnd: Context = { signal: ended.signal };
+
+  async function answer(call: Call): Promise<void> {
+    const id = call[1];
+    try {
+      const result = call[5] ? perform(call, untilTheEnd) : performInterruptibly(call);
+      outbox.push(['result', id, await result]);
+    } catch (error) {
+      outbox.push(['error', id, toPlainError(error)]);
+    }
+  }
+
+  function perform([, , mount, operation, parameters]: Call, context: Context): Promise<unknown> {
+    const server = port.fileServer(mount);
+    const method = server[operation] as (...parameters: unknown[]) => Promise<unknown>;
+    return method.call(server, ...parameters, context);
+  }
+
+  async function performInterruptibly([kind, id, mount, operation, parameters, _]: Call): Promise<unknown> {
     const controller = new AbortController();
     const pages = new PageSender((entries) => outbox.push(['page', id, entries]));
     running.set(id, { controller, pages });
+    const values = parameters.map((value) =>
+      value === PAGES ? (entries: readonly ServerEntry[]) => pages.send(entries) : value,
+    );
     try {
-      const server = port.fileServer(mount);
-      const method = server[operation] as (...parameters: unknown[]) => Promise<unknown>;
-      const values = parameters.map((value) =>
-        value === PAGES ? (entries: readonly ServerEntry[]) => pages.send(entries) : value,
-      );
-      const context: Context = { signal: controller.signal };
-      outbox.push(['result', id, await method.call(server, ...values, context)]);
-    } catch (error) {
-      outbox.push(['error', id, toPlainError(error)]);
+      const { signal } = controller;
+      return await perform([kind, id, mount, operation, values, false], { signal });
     } finally {
       running.delete(id);
     }
@@ -84,6 +103,7 @@ export function serveFileServerPort(channel: MessagePort, port: FileServerPort):
     call?.pages.taken();
   };
   const abortAll = (): void => {
+    ended.abort();
     for (const call of running.values()) abort(call);
   };
   channel.on('message', (messages: readonly ToServer[]) => {
@@ -106,8 +126,8 @@ interface Pending {
   resolve(value: unknown): void;
   reject(error: MirageError): void;
   readonly onPage: ((entries: readonly ServerEntry[]) => void | Promise<void>) | undefined;
-  readonly signal: AbortSignal;
-  readonly abort: () => void;
+  /** Stops listening for the caller's giving up. */
+  readonly forget: (() => void) | undefined;
 }
 
 /**
@@ -135,17 +155,17 @@ export function connectFileServerPort(
       if (closed !== undefined) return reject(closed);
       if (signal.aborted) return reject(new MirageError(`${operation}: aborted`, { errno: 'EINTR' }));
       const id = nextId++;
-      const abort = () => outbox.push(['abort', id]);
-      signal.addEventListener('abort', abort, { once: true });
-      pending.set(id, { resolve: resolve as (value: unknown) => void, reject, onPage, signal, abort });
-      outbox.push(['call', id, mount, operation, parameters]);
+      const uninterrupted = signal === UNINTERRUPTED.signal && onPage === undefined;
+      outbox.push(['call', id, mount, operation, parameters, uninterrupted]);
+      const forget = uninterrupted ? undefined : onAbort(signal, () => outbox.push(['abort', id]));
+      pending.set(id, { resolve: resolve as (value: unknown) => void, reject, onPage, forget });
     });
   }
 
   function settle(id: number): Pending | undefined {
     const settled = pending.get(id);
     pending.delete(id);
-    settled?.signal.removeEventListener('abort', settled.abort);
+    settled?.forget?.();
     return settled;
   }
 
@@ -214,4 +234,10 @@ export function connectFileServerPort(
       channel.close();
     },
   };
+}
+
+/** Returns what ends the listening. */
+function onAbort(signal: AbortSignal, listener: () => void): () => void {
+  signal.addEventListener('abort', listener, { once: true });
+  return () => signal.removeEventListener('abort', listener);
 }

@@ -6,7 +6,7 @@ const IN_FLIGHT = 8 * 2 ** 20;
 /** Buffers kept for the next blocks, and their size: no request carries more. */
 const SPARE = 32;
 const BUFFER_BYTES = 256 * 1024;
-/** What is smaller is cheaper made than kept. */
+/** The same for those of random reads. */
 const SMALL_BYTES = 32 * 1024;
 
 interface Waiter {
@@ -19,6 +19,7 @@ export class Blocks {
   #free = IN_FLIGHT;
   readonly #waiting: Waiter[] = [];
   readonly #spare: Buffer[] = [];
+  readonly #smallSpare: Buffer[] = [];
 
   /** Undefined where there is room at once; else resolves when there is. Given back with `release`. */
   acquire(bytes: number, signal: AbortSignal): Promise<void> | undefined {
@@ -56,15 +57,17 @@ export class Blocks {
 
   /** `size` bytes of a buffer that may be given back, once nobody uses it. */
   borrow(size: number): Buffer {
-    if (size <= SMALL_BYTES) return Buffer.allocUnsafe(size);
-    const spare = size <= BUFFER_BYTES ? this.#spare.pop() : undefined;
-    const whole = spare ?? Buffer.allocUnsafeSlow(Math.max(size, BUFFER_BYTES));
-    return whole.subarray(0, size);
+    const small = size <= SMALL_BYTES;
+    const spare = small ? this.#smallSpare.pop() : size <= BUFFER_BYTES ? this.#spare.pop() : undefined;
+    const bytes = small ? SMALL_BYTES : Math.max(size, BUFFER_BYTES);
+    return (spare ?? Buffer.allocUnsafeSlow(bytes)).subarray(0, size);
   }
 
-  giveBack(bytes: Buffer): void {
-    if (bytes.buffer.byteLength !== BUFFER_BYTES || this.#spare.length >= SPARE) return;
-    this.#spare.push(Buffer.from(bytes.buffer));
+  giveBack({ buffer }: Buffer): void {
+    const { byteLength } = buffer;
+    const spare =
+      byteLength === SMALL_BYTES ? this.#smallSpare : byteLength === BUFFER_BYTES ? this.#spare : undefined;
+    if (spare !== undefined && spare.length < SPARE) spare.push(Buffer.from(buffer));
   }
 }
 

@@ -1,4 +1,5 @@
 import { MirageError } from '../../errors/mirage-error.js';
+import { UNINTERRUPTED } from '../uninterrupted.js';
 
 /** A request that waits for its answer. */
 export interface Waiting {
@@ -6,23 +7,33 @@ export interface Waiting {
   giveUp(reason: MirageError): void;
 }
 
-/**
- * One operation of a caller and the requests it has sent: its signal is listened to once, however many they are.
- */
+/** The calls of each signal, which may be one for all of them: it is listened to once. */
+const callsOf = new WeakMap<AbortSignal, Set<Call>>();
+
+function callsOn(signal: AbortSignal): Set<Call> {
+  const known = callsOf.get(signal);
+  if (known !== undefined) return known;
+  const calls = new Set<Call>();
+  callsOf.set(signal, calls);
+  const giveUp = (): void => {
+    for (const call of calls) call.giveUp();
+  };
+  signal.addEventListener('abort', giveUp, { once: true });
+  return calls;
+}
+
+/** One operation of a caller and the requests it has sent. */
 export class Call implements Disposable {
   readonly #waiting = new Set<Waiting>();
   readonly #signal: AbortSignal;
-  readonly #listener = (): void => {
-    const reason = abortReason(this.#signal);
-    for (const request of this.#waiting) request.giveUp(reason);
-    this.#waiting.clear();
-  };
+  readonly #calls: Set<Call>;
 
   /** Throws at once when the signal was given before. */
   constructor(signal: AbortSignal) {
     if (signal.aborted) throw abortReason(signal);
     this.#signal = signal;
-    signal.addEventListener('abort', this.#listener, { once: true });
+    this.#calls = callsOn(signal);
+    this.#calls.add(this);
   }
 
   get signal(): AbortSignal {
@@ -37,9 +48,15 @@ export class Call implements Disposable {
     this.#waiting.delete(request);
   }
 
+  giveUp(): void {
+    const reason = abortReason(this.#signal);
+    for (const request of this.#waiting) request.giveUp(reason);
+    this.#waiting.clear();
+  }
+
   /** For what must still be done when the caller is gone: nothing aborts it. */
   beyond(): Call {
-    return new Call(new AbortController().signal);
+    return new Call(UNINTERRUPTED.signal);
   }
 
   throwIfAborted(): void {
@@ -47,7 +64,7 @@ export class Call implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#signal.removeEventListener('abort', this.#listener);
+    this.#calls.delete(this);
   }
 }
 

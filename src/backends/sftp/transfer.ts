@@ -18,31 +18,64 @@ export async function readIntoFile(
   range: HandleRange,
   blocks: Blocks,
 ): Promise<number> {
-  let end = range.offset + range.length;
+  const { readBytes } = ask.session.traits;
+  const { signal } = ask.call;
   const shift = range.position - range.offset;
+  if (range.length <= readBytes) {
+    const room = blocks.acquire(range.length, signal);
+    if (room !== undefined) await room;
+    try {
+      return await readBlock(ask, handle, range.offset, range.length, range.fd, shift, blocks);
+    } finally {
+      blocks.release(range.length);
+    }
+  }
+  let end = range.offset + range.length;
   await forEachBlock(
     range,
-    ask.session.traits.readBytes,
+    readBytes,
     blocks,
-    ask.call.signal,
+    signal,
     async (offset, length) => {
-      const buffer = blocks.borrow(length);
-      for (let at = offset; at < offset + length; ) {
-        const got = await ask.read(handle, at, buffer.subarray(0, offset + length - at));
-        if (got === 0) {
-          end = Math.min(end, at);
-          break;
-        }
-        ask.call.throwIfAborted();
-        await spill(range.fd, buffer.subarray(0, got), at + shift);
-        at += got;
-      }
-      // Not after a failure: more bytes may arrive.
-      blocks.giveBack(buffer);
+      const got = await readBlock(ask, handle, offset, length, range.fd, shift, blocks);
+      if (got < length) end = Math.min(end, offset + got);
     },
     () => end < range.offset + range.length,
   );
   return end - range.offset;
+}
+
+/** One request's bytes, unless the server gives them in parts; resolves with their number. `shift`: from places in the file to those in `fd`. */
+async function readBlock(
+  ask: Requests,
+  handle: string,
+  offset: number,
+  length: number,
+  fd: number,
+  shift: number,
+  blocks: Blocks,
+): Promise<number> {
+  const buffer = blocks.borrow(length);
+  let done = 0;
+  while (done < length) {
+    const got = await ask.read(
+      handle,
+      offset + done,
+      done === 0 ? buffer : buffer.subarray(0, length - done),
+    );
+    if (got === 0) break;
+    ask.call.throwIfAborted();
+    const spilling = spill(
+      fd,
+      got === buffer.length ? buffer : buffer.subarray(0, got),
+      offset + done + shift,
+    );
+    if (spilling !== undefined) await spilling;
+    done += got;
+  }
+  // Not after a failure: more bytes may arrive.
+  blocks.giveBack(buffer);
+  return done;
 }
 
 /** Bytes of a descriptor into a file of the server. `onAsked` is called when all requests were made, or none will be any more. */
@@ -162,13 +195,20 @@ export async function writeFromSource(
   if (failure !== undefined) throw failure;
 }
 
-async function spill(fd: number, bytes: Buffer, position: number): Promise<void> {
+function spill(fd: number, bytes: Buffer, position: number): Promise<void> | undefined {
+  if (bytes.length > AT_ONCE) return spillLater(fd, bytes, position);
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, position + at);
+  } catch (cause) {
+    throw localFailure(cause);
+  }
+  return undefined;
+}
+
+async function spillLater(fd: number, bytes: Buffer, position: number): Promise<void> {
   try {
     for (let at = 0; at < bytes.length; ) {
-      at +=
-        bytes.length <= AT_ONCE
-          ? writeSync(fd, bytes, at, bytes.length - at, position + at)
-          : (await writeLater(fd, bytes, at, bytes.length - at, position + at)).bytesWritten;
+      at += (await writeLater(fd, bytes, at, bytes.length - at, position + at)).bytesWritten;
     }
   } catch (cause) {
     throw localFailure(cause);

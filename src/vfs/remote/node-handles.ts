@@ -1,10 +1,8 @@
 /** The handles of one node on the server: at most one that reads and one that writes, whatever number of programs has it open. */
-import type { Context } from '../../backends/contract.js';
 import type { FileServer, OpenedFile, ServerAttributes, ServerHandle } from '../../backends/file-server.js';
+import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
 import { MirageError } from '../../errors/mirage-error.js';
 
-/** For work that other programs depend on as well. */
-export const UNINTERRUPTED: Context = { signal: new AbortController().signal };
 /** A handle that was lost with its connection is opened again so often for one call. */
 const REOPENINGS = 2;
 

@@ -1,11 +1,11 @@
 /** What is made here becomes the caller's, as far as the server lets us give things away. */
 import type { ServerAttributeChange, ServerAttributes, ServerHandle } from '../../backends/file-server.js';
+import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { isDirectory, S_IFLNK, S_IFMT, S_ISGID } from '../attributes.js';
 import { newInodeNumber, timestamp } from '../inodes/attributes-of.js';
 import { NONE, type Slot } from '../inodes/inode-table.js';
 import type { ByteString, Call } from '../operations.js';
-import { UNINTERRUPTED } from './node-handles.js';
 import { rowOf } from './remote-rows.js';
 import type { RemoteTree } from './remote-tree.js';
 

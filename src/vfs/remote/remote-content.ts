@@ -8,8 +8,8 @@ import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';
 import type { BlockCache } from './block-cache.js';
 
-/** Unit of random reads, bytes: little enough to cost no time, and what lies near is often wanted next. */
-const BLOCK = 32 * 1024;
+/** What programs ask for comes in these, bytes: pages of the kernel. */
+const PAGE = 4096;
 /** A file up to this size, bytes, is fetched whole: a request costs more than its bytes. */
 const WHOLE = 32 * 1024;
 /** First window of a sequential reader, bytes, and the largest. */
@@ -110,7 +110,7 @@ export class RemoteContent {
   /** Asks for what of [offset, end) is neither here nor coming. */
   #request(offset: number, end: number, size: number): void {
     if (size <= WHOLE) this.#fetchGaps(0, size);
-    else this.#fetchGaps(offset - (offset % BLOCK), Math.min(size, end + ((BLOCK - (end % BLOCK)) % BLOCK)));
+    else this.#fetchGaps(offset - (offset % PAGE), Math.min(size, end + ((PAGE - (end % PAGE)) % PAGE)));
   }
 
   #fetchAhead(next: number, size: number, window: number): void {

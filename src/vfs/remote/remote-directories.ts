@@ -3,6 +3,7 @@
  * directory in which several names were asked for is listed behind them. Listings carry attributes.
  */
 import type { ServerEntry } from '../../backends/file-server.js';
+import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';
@@ -19,7 +20,6 @@ import {
   type Handle,
 } from '../operations.js';
 import { ListAhead } from './list-ahead.js';
-import { UNINTERRUPTED } from './node-handles.js';
 import type { RemoteNode } from './remote-node.js';
 import { rowOf } from './remote-rows.js';
 import { NAME_BYTES, type RemoteTree } from './remote-tree.js';

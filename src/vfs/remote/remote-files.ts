@@ -1,6 +1,7 @@
 /** Open files: opening and making them, what their handles share, and how what was written comes to the server. */
 import { constants } from 'node:fs';
 import type { OpenedFile, ServerAttributes } from '../../backends/file-server.js';
+import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
 import type { ReadCursor } from '../../content/contract.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
@@ -16,7 +17,6 @@ import {
   type OpenMode,
   OpenReply,
 } from '../operations.js';
-import { UNINTERRUPTED } from './node-handles.js';
 import type { Owners } from './owners.js';
 import { isPassing, RemoteContent } from './remote-content.js';
 import type { RemoteNode } from './remote-node.js';

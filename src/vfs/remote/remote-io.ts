@@ -1,11 +1,12 @@
 /** Reading, writing and copying through open handles. */
+
+import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';
 import { setSize, timestamp, touchModified } from '../inodes/attributes-of.js';
 import { NONE } from '../inodes/inode-table.js';
 import type { Answer, Call, Handle, ReadReply, WriteSource } from '../operations.js';
-import { UNINTERRUPTED } from './node-handles.js';
 import { clearPrivileges, type OpenFile, type RemoteFiles } from './remote-files.js';
 import type { RemoteNode } from './remote-node.js';
 import type { RemoteTree } from './remote-tree.js';

@@ -1,6 +1,7 @@
 /** chmod, chown, utimensat, truncate and extended attributes. */
 import type { StoredAttributes } from '../../backends/contract.js';
 import type { ServerAttributes } from '../../backends/file-server.js';
+import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { NewEntryRecord } from '../../metadata/contract.js';
@@ -9,7 +10,6 @@ import { absentErrno } from '../extended-attributes.js';
 import { allowedMode, timestamp } from '../inodes/attributes-of.js';
 import { ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
 import type { AttributeChange, ByteString, ExtendedAttributeReply } from '../operations.js';
-import { UNINTERRUPTED } from './node-handles.js';
 import type { RemoteDirectories } from './remote-directories.js';
 import type { RemoteFiles } from './remote-files.js';
 import type { RemoteNode } from './remote-node.js';

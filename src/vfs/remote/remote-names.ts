@@ -1,6 +1,7 @@
 /** Names that come, go and move. The server has it done when the call is answered. */
 import { randomUUID } from 'node:crypto';
 import type { ServerAttributes } from '../../backends/file-server.js';
+import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { isRegular, S_IFDIR, S_IFLNK, S_IFMT } from '../attributes.js';
@@ -8,7 +9,6 @@ import { allowedMode, timestamp } from '../inodes/attributes-of.js';
 import { NONE, type Slot } from '../inodes/inode-table.js';
 import { newLinkGroup } from '../inodes/records.js';
 import { type ByteString, type Call, type EntryAnswer, RENAME_NOREPLACE } from '../operations.js';
-import { UNINTERRUPTED } from './node-handles.js';
 import type { Owners } from './owners.js';
 import type { RemoteDirectories } from './remote-directories.js';
 import type { RemoteFiles } from './remote-files.js';

@@ -1,3 +1,4 @@
+import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Attributes } from '../attributes.js';
@@ -22,7 +23,6 @@ import type {
   WriteSource,
 } from '../operations.js';
 import type { Volume } from '../volume.js';
-import { UNINTERRUPTED } from './node-handles.js';
 import { Owners } from './owners.js';
 import type { RemoteVolumeParts } from './parts.js';
 import { RemoteDirectories } from './remote-directories.js';
