@@ -11,6 +11,7 @@ import { type LogRecord, logTo } from '../log/text-log.js';
 import { fuseTransport } from '../native/fuse-transport.js';
 import { FileServers } from '../transfer/file-servers.js';
 import { Transfer } from '../transfer/transfer.js';
+import { UploadRecords } from '../transfer/upload-records.js';
 import { CertificateFile } from './certificates.js';
 import { socketPath } from './control-protocol.js';
 import { type Controlled, type ControlServer, serveControl } from './control-server.js';
@@ -286,6 +287,10 @@ async function openParts(
       statusText,
       lastError: async () => lastError(),
     };
+    const uploads = {
+      records: new UploadRecords(state.uploads),
+      identityOf: (index: number) => stores.identityOf(index),
+    };
     const pathOf = (index: number): string => mounts.get(index)?.path ?? '';
     const served = await serveFileSystem({
       plan: {
@@ -304,7 +309,7 @@ async function openParts(
         }),
       },
       host,
-      stores: observedStores(new Transfer(stores.backends, { log }), pathOf, log),
+      stores: observedStores(new Transfer(stores.backends, { log, uploads }), pathOf, log),
       servers: observedServers(new FileServers(stores.backends), pathOf, log),
       log: record,
     });

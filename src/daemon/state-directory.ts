@@ -9,6 +9,7 @@ export interface StateDirectory {
   readonly conflicts: string;
   readonly journal: string;
   readonly certificates: string;
+  readonly uploads: string;
   readonly log: string;
   /** Lets the next daemon have it. */
   release(): void;
@@ -28,6 +29,7 @@ export function takeStateDirectory(path: string): StateDirectory {
     conflicts,
     journal: join(path, 'journal.log'),
     certificates: join(path, 'certificates.json'),
+    uploads: join(path, 'uploads'),
     log: logFile(path),
     release: lock,
   };

@@ -73,6 +73,11 @@ export class Stores {
     }
   }
 
+  /** What the store of a mount is called, whatever mounts it: endpoint, bucket, prefix. Empty while it is unreachable. */
+  identityOf(index: number): string {
+    return this.#stores.get(index)?.opened?.identity ?? '';
+  }
+
   /** Opens all at once. Index → access; undefined for those that are unreachable. */
   async openAll(): Promise<ReadonlyMap<number, StoreAccess | undefined>> {
     const opened = new Map<number, StoreAccess | undefined>();

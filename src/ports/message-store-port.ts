@@ -190,6 +190,7 @@ export function connectStorePort(
       }),
     commit: (mount, request, signal) => call('commit', [mount, request], signal),
     remove: (mount, key, precondition) => call('remove', [mount, key, precondition]),
+    abandonUploads: (mount, needed) => call('abandonUploads', [mount, needed]),
     removeMany: async (mount, removals) => {
       const outcomes = await call<readonly (PlainError | undefined)[]>('removeMany', [mount, removals]);
       return outcomes.map((error) => (error === undefined ? undefined : fromPlainError(error)));

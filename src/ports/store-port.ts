@@ -34,6 +34,8 @@ export interface StorePort {
   fetch(mount: MountIndex, request: FetchRequest, signal?: AbortSignal): Promise<Fetched>;
   /** Puts the first `size` bytes of `fd` as the object. The file must not change until this settles. */
   commit(mount: MountIndex, request: CommitRequest, signal?: AbortSignal): Promise<ObjectInfo>;
+  /** Has the store forget the uploads that an earlier run began, but for those that carry one of these nonces: they will be gone on with. */
+  abandonUploads(mount: MountIndex, needed: readonly string[]): Promise<void>;
   remove(mount: MountIndex, key: string, precondition: Precondition): Promise<void>;
   /** What became of each, in their order: undefined where it is gone. */
   removeMany(mount: MountIndex, removals: readonly Removal[]): Promise<readonly (MirageError | undefined)[]>;
@@ -90,6 +92,8 @@ export interface CommitRequest {
   readonly attributes: StoredAttributes;
   /** Programs still write the file: more may come soon. */
   readonly open?: boolean;
+  /** The same will be asked for again where it fails for a reason that passes: what was sent of it stays at the store. */
+  readonly again?: boolean;
   /** Where bytes wait for their store: what they are called meanwhile. */
   readonly stagedAs?: string;
 }

@@ -14,6 +14,7 @@ import {
   type Removal,
   type StoredAttributes,
 } from '../backends/contract.js';
+import { hasMultipart } from '../backends/multipart.js';
 import { removeEach } from '../backends/object-store/removals.js';
 import { MirageError } from '../errors/mirage-error.js';
 import type { Log } from '../log/log.js';
@@ -28,10 +29,18 @@ import type {
 } from '../ports/store-port.js';
 import { FileSink } from './file-sink.js';
 import { fileSource } from './file-source.js';
+import { forget, uploadInParts } from './upload.js';
+import type { UploadRecords } from './upload-records.js';
 
 /** Bytes between two reports of progress. The first one comes sooner: it is what a reader waits for. */
 const PROGRESS = 256 * 1024;
 const FIRST_PROGRESS = 64 * 1024;
+
+/** Where large uploads are remembered, and what the store of a mount is called there. */
+export interface Uploads {
+  readonly records: UploadRecords;
+  readonly identityOf: (mount: MountIndex) => string;
+}
 
 /**
  * The store port over backends: what the file-system side asks, carried out on the I/O side. Content moves between backend and descriptor,
@@ -39,11 +48,13 @@ const FIRST_PROGRESS = 64 * 1024;
  */
 export class Transfer implements StorePort {
   readonly #backends: readonly (Backend | undefined)[];
+  readonly #uploads: Uploads | undefined;
   readonly #log: Log;
 
   /** `backends` by mount index; a hole is a mount whose store could not be opened. */
-  constructor(backends: readonly (Backend | undefined)[], options: { log: Log }) {
+  constructor(backends: readonly (Backend | undefined)[], options: { log: Log; uploads?: Uploads }) {
     this.#backends = backends;
+    this.#uploads = options.uploads;
     this.#log = options.log;
   }
 
@@ -100,9 +111,35 @@ export class Transfer implements StorePort {
 
   commit(mount: MountIndex, request: CommitRequest, signal?: AbortSignal): Promise<ObjectInfo> {
     const { key, fd, size, precondition, attributes } = request;
-    return this.#run('commit', mount, key, signal, (backend, context) =>
-      backend.write(key, fileSource(fd, size), { precondition, attributes }, context),
-    );
+    return this.#run('commit', mount, key, signal, async (backend, context) => {
+      const source = fileSource(fd, size);
+      const options = { precondition, attributes };
+      const uploads = this.#uploads;
+      const inParts = hasMultipart(backend) && size > backend.multipart.above(precondition);
+      if (!inParts || uploads === undefined) return backend.write(key, source, options, context);
+      const { multipart } = backend;
+      const { records } = uploads;
+      const identity = uploads.identityOf(mount);
+      const job = { multipart, identity, key, source, options, records, again: request.again ?? false };
+      try {
+        return await uploadInParts(job, context);
+      } catch (error) {
+        // What is there now cannot be replaced in parts.
+        if (!MirageError.is(error, 'ENOTSUP')) throw error;
+        return backend.write(key, source, options, context);
+      }
+    });
+  }
+
+  abandonUploads(mount: MountIndex, needed: readonly string[]): Promise<void> {
+    return this.#run('abandonUploads', mount, '', undefined, async (backend) => {
+      if (!hasMultipart(backend) || this.#uploads === undefined) return;
+      const { records, identityOf } = this.#uploads;
+      const wanted = new Set(needed);
+      for (const record of records.left(identityOf(mount))) {
+        if (!wanted.has(record.writer)) await forget(backend.multipart, records, record);
+      }
+    });
   }
 
   remove(mount: MountIndex, key: string, precondition: Precondition): Promise<void> {

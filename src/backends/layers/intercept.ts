@@ -19,6 +19,8 @@ import {
   type UsageBackend,
 } from '../contract.js';
 import { type FileServerBackend, hasFileServer } from '../file-server.js';
+import { hasMultipart, type MultipartBackend } from '../multipart.js';
+import { interceptMultipart } from './multipart.js';
 
 export type OperationName =
   | 'stat'
@@ -27,6 +29,12 @@ export type OperationName =
   | 'write'
   | 'remove'
   | 'removeMany'
+  | 'beginUpload'
+  | 'sendPart'
+  | 'completeUpload'
+  | 'abortUpload'
+  | 'sentParts'
+  | 'uploads'
   | 'createDirectory'
   | 'removeDirectory'
   | 'copy'
@@ -39,6 +47,7 @@ export const CHANGES: ReadonlySet<OperationName> = new Set([
   'write',
   'remove',
   'removeMany',
+  'completeUpload',
   'createDirectory',
   'removeDirectory',
   'copy',
@@ -48,6 +57,7 @@ export const CHANGES: ReadonlySet<OperationName> = new Set([
 
 type Optional = DirectoryBackend &
   BatchRemovalBackend &
+  MultipartBackend &
   CopyBackend &
   AttributeBackend &
   RenameBackend &
@@ -83,6 +93,7 @@ export function intercept(inner: Backend, around: Interceptor): Backend {
       removeMany: (removals, context) =>
         around('removeMany', removals[0]?.key ?? '', context, (c) => inner.removeMany(removals, c)),
     }),
+    ...(hasMultipart(inner) && { multipart: interceptMultipart(inner.multipart, around) }),
     ...(hasDirectories(inner) && {
       createDirectory: (key, attributes, context) =>
         around('createDirectory', key, context, (c) => inner.createDirectory(key, attributes, c)),

@@ -1,6 +1,9 @@
 import type { Clock } from '../../clock/clock.js';
-import type { Backend, ByteRange } from '../contract.js';
+import type { Backend, ByteSource, Context } from '../contract.js';
+import { hasMultipart, type Part, type Upload } from '../multipart.js';
 import { intercept, plain } from './intercept.js';
+import { interceptMultipart } from './multipart.js';
+import { reporting } from './timeout.js';
 
 /**
  * Figures of one backend since it was opened: `<operation>`, `<operation>Errors`, `<operation>Milliseconds` (all calls added up),
@@ -20,6 +23,7 @@ export class Metrics {
 
 /** Counts calls, failures, time and bytes. */
 export function metrics(inner: Backend, counters: Metrics, clock: Clock): Backend {
+  const sent = (bytes: number) => counters.add('bytesWritten', bytes);
   const counted: Backend = {
     ...plain(inner),
     read: (key, range, sink, context, match) =>
@@ -42,18 +46,14 @@ export function metrics(inner: Backend, counters: Metrics, clock: Clock): Backen
         context,
         match,
       ),
-    write: (key, source, options, context) => {
-      const countedSource = {
-        size: source.size,
-        async *read(range: ByteRange) {
-          for await (const chunk of source.read(range)) {
-            counters.add('bytesWritten', chunk.length);
-            yield chunk;
-          }
-        },
-      };
-      return inner.write(key, countedSource, options, context);
-    },
+    write: (key, source, options, context) => inner.write(key, reporting(source, sent), options, context),
+    ...(hasMultipart(inner) && {
+      multipart: {
+        ...interceptMultipart(inner.multipart, (_operation, _key, context, proceed) => proceed(context)),
+        send: (upload: Upload, part: Part, source: ByteSource, context: Context) =>
+          inner.multipart.send(upload, part, reporting(source, sent), context),
+      },
+    }),
   };
   return intercept(counted, async (operation, _key, context, proceed) => {
     const started = clock.monotonic();

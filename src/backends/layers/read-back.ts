@@ -12,8 +12,10 @@ import {
   type Removal,
   type StoredAttributes,
 } from '../contract.js';
+import { hasMultipart, type Multipart } from '../multipart.js';
 import { removeEach } from '../object-store/removals.js';
 import { plain } from './intercept.js';
+import { interceptMultipart } from './multipart.js';
 
 /**
  * Turns unknown outcomes into known ones. A conditional change that ended in a broken connection or a 5xx may have been carried
@@ -74,6 +76,15 @@ export function readBack(inner: Backend): Backend {
   };
   return {
     ...wrapped,
+    ...(hasMultipart(inner) && {
+      multipart: {
+        ...interceptMultipart(inner.multipart, (_operation, _key, c, proceed) => proceed(c)),
+        complete: (...[upload, parts, options, context]: Parameters<Multipart['complete']>) =>
+          settle(upload.key, options.attributes?.writer, options.precondition, context, () =>
+            inner.multipart.complete(upload, parts, options, context),
+          ),
+      },
+    }),
     ...(hasRemoveMany(inner) && {
       // What one request for all of them left open, a request for each of them closes.
       async removeMany(removals: readonly Removal[], context: Context) {

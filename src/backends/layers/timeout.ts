@@ -1,6 +1,7 @@
 import { systemTimers, type Timers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
-import type { Backend, ByteRange, Context } from '../contract.js';
+import type { Backend, ByteRange, ByteSource, Context } from '../contract.js';
+import { hasMultipart, type Part, type Upload } from '../multipart.js';
 import { CHANGES, intercept, type OperationName } from './intercept.js';
 
 export interface TimeoutOptions {
@@ -18,17 +19,19 @@ export const defaultTimeout: TimeoutOptions = { idle: 20_000, serverSide: 600_00
 
 /** Aborts calls that stand still: `ETIMEDOUT`. A transfer may take as long as it likes while bytes move. */
 export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout): Backend {
+  const wrapped = intercept(inner, (operation, _key, context, proceed) => {
+    const onServer =
+      operation === 'copy' ||
+      operation === 'removeMany' ||
+      operation === 'completeUpload' ||
+      operation === 'setAttributes' ||
+      operation === 'rename';
+    return watched(operation, context, options, onServer ? options.serverSide : options.idle, (c) =>
+      proceed(c),
+    );
+  });
   return {
-    ...intercept(inner, (operation, _key, context, proceed) => {
-      const onServer =
-        operation === 'copy' ||
-        operation === 'removeMany' ||
-        operation === 'setAttributes' ||
-        operation === 'rename';
-      return watched(operation, context, options, onServer ? options.serverSide : options.idle, (c) =>
-        proceed(c),
-      );
-    }),
+    ...wrapped,
     read: (key, range, sink, context, match) =>
       watched('read', context, options, options.idle, (c, progress, pause) =>
         inner.read(
@@ -59,19 +62,33 @@ export function timeout(inner: Backend, options: TimeoutOptions = defaultTimeout
       ),
     write: (key, source, writeOptions, context) => {
       const limit = options.idle + (source.size / ASSEMBLED_PER_SECOND) * 1000;
-      return watched('write', context, options, limit, (c, progress) => {
-        const watchedSource = {
-          size: source.size,
-          async *read(range: ByteRange) {
-            for await (const chunk of source.read(range)) {
-              progress();
-              yield chunk;
-            }
-            progress();
-          },
-        };
-        return inner.write(key, watchedSource, writeOptions, c);
-      });
+      return watched('write', context, options, limit, (c, progress) =>
+        inner.write(key, reporting(source, progress), writeOptions, c),
+      );
+    },
+    ...(hasMultipart(inner) &&
+      hasMultipart(wrapped) && {
+        multipart: {
+          ...wrapped.multipart,
+          send: (upload: Upload, part: Part, source: ByteSource, context: Context) =>
+            watched('sendPart', context, options, options.idle, (c, progress) =>
+              inner.multipart.send(upload, part, reporting(source, progress), c),
+            ),
+        },
+      }),
+  };
+}
+
+/** A source that reports each chunk that is taken of it. */
+export function reporting(source: ByteSource, report: (bytes: number) => void): ByteSource {
+  return {
+    size: source.size,
+    async *read(range: ByteRange) {
+      for await (const chunk of source.read(range)) {
+        report(chunk.length);
+        yield chunk;
+      }
+      report(0);
     },
   };
 }

@@ -26,6 +26,7 @@ import type {
   Validator,
   WriteOptions,
 } from '../contract.js';
+import type { Multipart, MultipartBackend } from '../multipart.js';
 import { encodeAttributes } from '../object-store/attributes.js';
 import { gather, sendBody } from '../object-store/body.js';
 import { implicitDirectory } from '../object-store/info.js';
@@ -51,6 +52,7 @@ import {
   type Traits,
   validatorOf,
 } from './requests.js';
+import { S3Uploads } from './uploads.js';
 
 /** Objects up to this size, in bytes, are sent from memory in one piece: a stream would cost more than the copy. */
 const IN_MEMORY = 2 ** 20;
@@ -59,10 +61,11 @@ const IN_MEMORY = 2 ** 20;
  * An S3 bucket, or what lies below a prefix of it. Where the store honours a precondition it carries it; where it does not, the object is
  * looked at right before the change, which narrows the window of a lost update but cannot close it (`capabilities.preconditions` says which).
  */
-export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBackend {
+export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBackend, MultipartBackend {
   readonly capabilities: Capabilities;
   /** Only where the store was found to know it. */
   readonly removeMany?: BatchRemovalBackend['removeMany'];
+  readonly multipart: Multipart;
   readonly #bucket: Bucket;
   readonly #reader: DirectReader;
   readonly #keys: KeySpace;
@@ -78,6 +81,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
     this.#keys = keys;
     this.#objects = new Objects(bucket, keys, traits);
     this.#copies = new Copies(this.#objects, limits);
+    this.multipart = new S3Uploads(this.#objects, this.#versions, limits);
     this.#limits = limits;
     this.#log = log;
     const { writeAbsent, writeMatch, multipartAbsent, multipartMatch, copyAbsent, removeMatch } = traits;

@@ -125,7 +125,14 @@ export class CarryOut {
       const { size } = fstatSync(fd);
       const { attributes } = intent;
       return await this.#readBack(key, nonce, () =>
-        port.commit(mount, { key, fd, size, precondition, attributes: { ...attributes, writer: nonce } }),
+        port.commit(mount, {
+          key,
+          fd,
+          size,
+          precondition,
+          attributes: { ...attributes, writer: nonce },
+          again: true,
+        }),
       );
     } finally {
       closeSync(fd);

@@ -190,6 +190,9 @@ export class WriteBehind implements StorePort {
       },
       log,
     });
+    // Uploads that an earlier run began and nobody will go on with. It may fail as the store may: the next start sees to it then.
+    const needed = [...this.#queue.all()].flatMap(({ intent }) => ('nonce' in intent ? intent.nonce : []));
+    this.#port.abandonUploads(this.#mount, needed).catch(() => undefined);
     this.#queue.start();
   }
 
@@ -281,6 +284,10 @@ export class WriteBehind implements StorePort {
     if (this.async) return this.#accept({ kind: 'remove', key, precondition, at: this.#now() });
     await this.#queue.settle(key);
     await this.#port.remove(mount, key, await this.#versions.precondition(key, precondition));
+  }
+
+  abandonUploads(mount: MountIndex, needed: readonly string[]): Promise<void> {
+    return this.#port.abandonUploads(mount, needed);
   }
 
   async removeMany(
