@@ -15,6 +15,7 @@
         "src/channel.c",
         "src/channel_calls.c",
         "src/delivery.c",
+        "src/attribute_replies.c",
         "src/file_replies.c",
         "src/notifier.c",
       ],

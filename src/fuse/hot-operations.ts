@@ -76,6 +76,7 @@ export function hotOperations(context: OperationContext): Operations {
     const reply = attributes;
     reply.errno = 0;
     reply.attributesValid = 0;
+    reply.settled = false;
     reply.attributes = undefined;
     request.interruptible = true;
     const given = flags & GETATTR_FH ? handle : undefined;
@@ -94,8 +95,12 @@ export function hotOperations(context: OperationContext): Operations {
       return;
     }
     const at = writer.begin(request, extended ? STATX_OUT_SIZE : ATTR_OUT_SIZE);
-    if (extended) putStatxOut(writer.words, at, reply.attributesValid, reply.attributes);
-    else putAttributesOut(writer.words, at, reply.attributesValid, reply.attributes);
+    if (extended) {
+      putStatxOut(writer.words, at, reply.attributesValid, reply.attributes);
+    } else {
+      putAttributesOut(writer.words, at, reply.attributesValid, reply.attributes);
+      if (reply.settled) context.kept.keep(request.node, at << 2, reply.attributesValid);
+    }
     writer.send();
   }
 

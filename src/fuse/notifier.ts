@@ -3,9 +3,11 @@ import type { ByteString, KernelNotifier, NodeId } from '../vfs/operations.js';
 import { EXPIRE_ONLY, Notification, OUT_HEADER_SIZE, OUT_HEADER_WORDS } from './protocol.js';
 import { put64 } from './records.js';
 
+const HIGH = 0x1_0000_0000;
+
 /** Composes notification records; the channel's own thread sends them. */
 export class ChannelNotifier implements KernelNotifier {
-  readonly #channel: Pick<FuseChannel, 'notify'>;
+  readonly #channel: Pick<FuseChannel, 'notify' | 'dropAttributes'>;
   #closed = false;
   /**
    * With it a changed name is looked up again when it is next used, and only then forgotten if it means another node. Without, the
@@ -13,12 +15,13 @@ export class ChannelNotifier implements KernelNotifier {
    */
   expireOnly = false;
 
-  constructor(channel: Pick<FuseChannel, 'notify'>) {
+  constructor(channel: Pick<FuseChannel, 'notify' | 'dropAttributes'>) {
     this.#channel = channel;
   }
 
   /** fuse_notify_inval_entry_out: parent, namelen, flags; the name with a NUL follows. */
   invalidateEntry(parent: NodeId, name: ByteString): void {
+    this.#drop(0);
     const { bytes, words } = this.#record(Notification.INVAL_ENTRY, 16 + name.length + 1);
     put64(words, OUT_HEADER_WORDS, parent);
     words[OUT_HEADER_WORDS + 2] = name.length;
@@ -29,6 +32,7 @@ export class ChannelNotifier implements KernelNotifier {
 
   /** fuse_notify_inval_inode_out: ino, off, len */
   invalidateNode(node: NodeId, offset: number, length: number): void {
+    this.#drop(node);
     const { bytes, words } = this.#record(Notification.INVAL_INODE, 24);
     put64(words, OUT_HEADER_WORDS, node);
     put64(words, OUT_HEADER_WORDS + 2, offset);
@@ -39,6 +43,11 @@ export class ChannelNotifier implements KernelNotifier {
   /** The channel is about to close. */
   close(): void {
     this.#closed = true;
+  }
+
+  /** What the channel answers with by itself. */
+  #drop(node: NodeId): void {
+    if (!this.#closed) this.#channel.dropAttributes(node % HIGH, Math.floor(node / HIGH));
   }
 
   #record(code: number, size: number): { bytes: Buffer; words: Uint32Array } {

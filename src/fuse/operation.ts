@@ -1,6 +1,7 @@
 import type { FuseChannel } from '../native/fuse-transport.js';
 import type { Answer, FileSystem } from '../vfs/operations.js';
 import type { BackingTable } from './backing-table.js';
+import type { KeptAttributes } from './kept-attributes.js';
 import type { Negotiated } from './negotiation.js';
 import type { ReplyWriter } from './reply-writer.js';
 import type { Request } from './request.js';
@@ -20,6 +21,7 @@ export interface OperationContext {
   readonly arena: RequestArena;
   readonly writer: ReplyWriter;
   readonly backing: BackingTable;
+  readonly kept: KeptAttributes;
   readonly channel: SessionChannel;
   readonly slotBytes: number;
   /** Undefined until INIT. */

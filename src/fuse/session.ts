@@ -8,6 +8,7 @@ import { contentOperations } from './content-operations.js';
 import { directoryOperations } from './directory-operations.js';
 import { hotOperations } from './hot-operations.js';
 import { Interrupts } from './interrupts.js';
+import { KeptAttributes } from './kept-attributes.js';
 import { type Negotiated, negotiate, putInitOut } from './negotiation.js';
 import type { ChannelNotifier } from './notifier.js';
 import type { Operation, OperationContext, Operations, SessionChannel } from './operation.js';
@@ -37,6 +38,7 @@ export class Session implements OperationContext {
   readonly arena: RequestArena;
   readonly writer: ReplyWriter;
   readonly backing: BackingTable;
+  readonly kept: KeptAttributes;
   readonly channel: SessionChannel;
   readonly slotBytes: number;
   /** Undefined until INIT. */
@@ -69,6 +71,7 @@ export class Session implements OperationContext {
     this.arena = new RequestArena(channel.requests, slotBytes);
     this.writer = new ReplyWriter(channel);
     this.backing = new BackingTable(channel, log);
+    this.kept = new KeptAttributes(channel);
     this.#lengths = new Int32Array(channel.lengths);
     this.#register(hotOperations(this));
     this.#register(contentOperations(this));
@@ -124,12 +127,15 @@ export class Session implements OperationContext {
     this.#promises = true;
     if (request === this.#request) this.#request = new Request();
     this.#pending.set(request.key, request);
+    const ended = this.kept.during(request.opcode);
     promise.then(
       (value) => {
+        ended?.();
         if (request.claim()) this.#settle(request, () => answer(value));
         else if (undo) void this.#takeBack(request, value, undo);
       },
       (error: unknown) => {
+        ended?.();
         if (request.claim()) this.#settle(request, () => this.fail(request, error));
       },
     );
@@ -192,6 +198,7 @@ export class Session implements OperationContext {
       this.writer.error(request, errno.EINVAL);
       return;
     }
+    this.kept.before(opcode, request.node);
     try {
       operation(request);
     } catch (error) {

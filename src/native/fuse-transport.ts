@@ -80,6 +80,13 @@ export interface FuseChannel {
    * Failure is answered with its errno, a bad descriptor with EIO.
    */
   replyFromFile(uniqueLow: number, uniqueHigh: number, fd: number, position: number, length: number): void;
+  /**
+   * Lets the channel answer GETATTRs of a node by itself for `milliseconds`, without a call of `onBatch`, with the `fuse_attr_out` at `offset`
+   * of the replies. It may forget that at any time.
+   */
+  keepAttributes(nodeLow: number, nodeHigh: number, offset: number, milliseconds: number): void;
+  /** Ends that for one node, or for all of them with node 0. */
+  dropAttributes(nodeLow: number, nodeHigh: number): void;
   /** pwrite(2) (or, with `position` -1, an append) of payload bytes from a slot: the bytes written or a negated errno. */
   writeFromSlot(slot: number, skip: number, length: number, fd: number, position: number): number;
   /** FUSE_DEV_IOC_BACKING_OPEN / CLOSE: a passthrough backing id (> 0), or a negated errno. */

@@ -58,6 +58,11 @@ export class EntryReply extends Reply {
 
 export class AttributesReply extends Reply {
   attributesValid = 0;
+  /**
+   * While they are valid they change by requests on this mount alone, or the kernel is told (`KernelNotifier`): a GETATTR may be answered
+   * with them again. The reply may be used again: a volume that sets it sets it each time.
+   */
+  settled = false;
   attributes: Attributes | undefined = undefined;
 }
 

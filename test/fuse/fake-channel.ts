@@ -17,6 +17,8 @@ export class FakeChannel implements SessionChannel {
   /** Whole replies, in the order in which they left. */
   readonly sent: Buffer[] = [];
   readonly backing = { opened: [] as number[], closed: [] as number[], answer: 7 };
+  readonly kept: number[][] = [];
+  readonly dropped: number[][] = [];
   #queue: { offset: number; length: number }[] | undefined;
 
   /** Delivers records as one batch, as the native channel does. */
@@ -69,6 +71,14 @@ export class FakeChannel implements SessionChannel {
       length,
       position,
     );
+  }
+
+  keepAttributes(nodeLow: number, nodeHigh: number, offset: number, milliseconds: number): void {
+    this.kept.push([nodeLow, nodeHigh, offset, milliseconds]);
+  }
+
+  dropAttributes(nodeLow: number, nodeHigh: number): void {
+    this.dropped.push([nodeLow, nodeHigh]);
   }
 
   backingOpen(fd: number): number {

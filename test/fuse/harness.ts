@@ -54,7 +54,10 @@ export const parse = (reply: Buffer): Answered => ({
 export class Harness {
   readonly channel = new FakeChannel();
   readonly notified: Buffer[] = [];
-  readonly notifier = new ChannelNotifier({ notify: (record) => this.notified.push(Buffer.from(record)) });
+  readonly notifier = new ChannelNotifier({
+    notify: (record) => this.notified.push(Buffer.from(record)),
+    dropAttributes: (low, high) => this.channel.dropAttributes(low, high),
+  });
   readonly session: Session;
 
   constructor(fileSystem: FileSystem, { acl = true } = {}) {

@@ -63,6 +63,8 @@ export interface MemoryOptions {
   readonly ttl?: number;
   /** Lend the content's descriptor for passthrough. */
   readonly passthrough?: boolean;
+  /** Attributes are settled while a file is not open. */
+  readonly settled?: boolean;
   /** Files are answered from memory rather than by descriptor. */
   readonly bytes?: boolean;
 }
@@ -132,6 +134,7 @@ export class MemoryFileSystem implements FileSystem {
     this.#refresh(node);
     reply.attributes = node.attributes;
     reply.attributesValid = this.#ttl;
+    reply.settled = this.#options.settled === true && node.handles === 0;
   }
 
   open(_call: Call, id: NodeId, mode: OpenMode, reply: OpenReply): void {

@@ -13,6 +13,7 @@ const variants: [string, ServerOptions][] = [
   ['with passthrough where the kernel lends it', { passthrough: true }],
   ['nothing cached by the kernel', { ttl: 0 }],
   ['without a spin', { spinMicroseconds: 0 }],
+  ['with settled attributes', { settled: true, ttl: 3600e9 }],
 ];
 
 test.each(variants)('every operation, %s', async (_name, options) => {
@@ -197,6 +198,25 @@ test('what changed behind the kernel shows when it is told', async () => {
   expect(await read()).toBe('before');
   await served.ask('invalidateNode', 'file');
   await until('the new content shows', async () => (await read()) === 'after!');
+});
+
+test('settled attributes are answered without the file system, until something changes', async () => {
+  await using served = await Served.start({ ttl: hour, settled: true });
+  const file = served.path('file');
+  const asked = async () => (await served.ask<{ getattr: number }>('calls')).getattr;
+  // AT_STATX_FORCE_SYNC: past the cache of the kernel.
+  const mode = async () => (await run('stat', '--cached=never', '-c', '%a', file)).stdout.trim();
+  expect((await run('touch', file)).code).toBe(0);
+  expect((await run('chmod', '640', file)).code).toBe(0);
+  expect(await mode()).toBe('640');
+  const before = await asked();
+  await until('one is not asked for', async () => {
+    const earlier = await asked();
+    return (await mode()) === '640' && (await asked()) === earlier;
+  });
+  expect(before).toBeGreaterThan(0);
+  expect((await run('chmod', '600', file)).code).toBe(0);
+  expect(await mode()).toBe('600');
 });
 
 test('a name that means something else is looked up again when the kernel is told', async () => {

@@ -1,9 +1,9 @@
-import { expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { errno } from '../../src/errors/errno.js';
 import { MirageError } from '../../src/errors/mirage-error.js';
 import { Opcode } from '../../src/fuse/protocol.js';
 import { Attributes } from '../../src/vfs/attributes.js';
-import type { Call, EntryReply, OpenReply, WriteSource } from '../../src/vfs/operations.js';
+import type { Call, EntryReply, FileSystem, OpenReply, WriteSource } from '../../src/vfs/operations.js';
 import { Harness, join, partly, request, text, turn, words } from './harness.js';
 
 /** A promise that is settled by hand. */
@@ -419,6 +419,72 @@ test('BATCH_FORGET forgets what it brings, not what it claims', () => {
     [8, 1],
     [9 + 2 ** 32, 2],
   ]);
+});
+
+describe('settled attributes', () => {
+  const getattr = (unique: number, node = 2 ** 40 + 7): Buffer =>
+    request(Opcode.GETATTR, { unique, node, body: words(0, 0, 0, 0) });
+  const answer = (settled: boolean, valid: number): Partial<FileSystem> => ({
+    getattr(_call, _node, _handle, reply) {
+      reply.attributes = new Attributes();
+      reply.attributesValid = valid;
+      reply.settled = settled;
+    },
+  });
+
+  test('are left to the channel for as long as they are valid, a second at most', () => {
+    for (const [valid, milliseconds] of [
+      [60e9, 1000],
+      [250e6, 250],
+    ] as const) {
+      const { channel, ...harness } = new Harness(partly(answer(true, valid)));
+      channel.deliver([getattr(2)], harness.session.batch);
+      expect(channel.kept).toEqual([[7, 2 ** 8, 16, milliseconds]]);
+    }
+  });
+
+  test.each([
+    ['that the volume does not call settled', answer(false, 60e9)],
+    ['that are not valid for a moment', answer(true, 0)],
+  ])('not those %s', (_what, operations) => {
+    const harness = new Harness(partly(operations));
+    harness.send(getattr(2));
+    expect(harness.channel.kept).toEqual([]);
+  });
+
+  test('are taken back by a change of anything, by an open of the node, and when the kernel is told', () => {
+    const harness = new Harness(
+      partly({ ...answer(true, 60e9), unlink() {}, open() {}, lookup() {}, statfs: () => ({}) as never }),
+    );
+    const { dropped } = harness.channel;
+    const dropsOf = (action: () => void): number[][] => {
+      harness.send(getattr(2));
+      dropped.length = 0;
+      action();
+      return [...dropped];
+    };
+    const node = 2 ** 40 + 7;
+    expect(dropsOf(() => harness.send(request(Opcode.UNLINK, { body: text('name') })))).toEqual([[0, 0]]);
+    expect(dropsOf(() => harness.send(request(Opcode.OPEN, { node, body: words(0, 0) })))).toEqual([
+      [7, 2 ** 8],
+    ]);
+    expect(dropsOf(() => harness.notifier.invalidateNode(node, 0, 0))).toEqual([[7, 2 ** 8]]);
+    expect(dropsOf(() => harness.notifier.invalidateEntry(node, 'name'))).toEqual([[0, 0]]);
+    expect(dropsOf(() => harness.send(lookup(4)))).toEqual([]);
+  });
+
+  test('none while a change goes on, and all are taken back when it has ended', async () => {
+    const gate = deferred();
+    const harness = new Harness(partly({ ...answer(true, 60e9), unlink: () => gate.promise }));
+    harness.send(request(Opcode.UNLINK, { unique: 4, body: text('name') }));
+    harness.send(getattr(6));
+    expect(harness.channel.kept).toEqual([]);
+    gate.resolve();
+    await turn();
+    expect(harness.channel.dropped).toEqual([[0, 0]]);
+    harness.send(getattr(8));
+    expect(harness.channel.kept).toHaveLength(1);
+  });
 });
 
 test('notifications: a name expires, pages of a node from an offset on', () => {

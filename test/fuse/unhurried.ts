@@ -1,7 +1,8 @@
 import type { Call, FileSystem } from '../../src/vfs/operations.js';
 
-/** What happened to calls that hang until they are interrupted. */
+/** GETATTRs that the file system was asked, and what happened to calls that hang until they are interrupted. */
 export interface Calls {
+  getattr: number;
   slow: number;
   hung: number;
   interrupted: number;
@@ -15,11 +16,12 @@ export function unhurried(
   fileSystem: FileSystem,
   asynchronous: boolean,
 ): { fileSystem: FileSystem; calls: Calls } {
-  const calls: Calls = { slow: 0, hung: 0, interrupted: 0 };
+  const calls: Calls = { getattr: 0, slow: 0, hung: 0, interrupted: 0 };
   const later = new Proxy(fileSystem, {
     get(target, name) {
       const operation = Reflect.get(target, name) as (...values: unknown[]) => unknown;
       return (...values: unknown[]) => {
+        if (name === 'getattr') calls.getattr++;
         if (name === 'lookup' && values[2] === 'hang') return hang(values[0] as Call);
         if (name === 'lookup' && values[2] === 'slow') return slow(() => operation.apply(target, values));
         const run = () => operation.apply(target, values);

@@ -37,6 +37,13 @@ describe('a channel', () => {
     expect(() => channel.reply(offset, length)).toThrow('outside of the arena');
   });
 
+  test('keeps attributes from within the arena only', () => {
+    channel.keepAttributes(1, 0, 16384 - 104, 1000);
+    expect(() => channel.keepAttributes(1, 0, 16384 - 103, 1000)).toThrow('outside of the arena');
+    channel.dropAttributes(1, 0);
+    channel.dropAttributes(0, 0);
+  });
+
   test('refuses a reply that is longer than its buffer', () => {
     expect(() => channel.replyBuffer(new Uint8Array(20), 21)).toThrow('outside of the arena');
     expect(() => channel.replyBuffer('text' as unknown as Uint8Array, 4)).toThrow('Uint8Array');
@@ -76,6 +83,8 @@ describe('a channel', () => {
       'reply',
       'replyBuffer',
       'replyFromFile',
+      'keepAttributes',
+      'dropAttributes',
       'writeFromSlot',
       'backingOpen',
       'notify',

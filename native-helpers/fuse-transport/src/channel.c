@@ -68,6 +68,7 @@ static void close_channel(struct channel *channel) {
   uv_close((uv_handle_t *)&channel->poll, on_poll_closed);
   file_replies_close(channel->file_replies);
   notifier_close(channel->notifier);
+  attribute_replies_close(channel->attribute_replies);
   device_release(channel->device);
   region_release(channel->requests);
   region_release(channel->replies);
@@ -131,6 +132,8 @@ static napi_value describe(napi_env env, struct channel *channel) {
       {"flush", channel_flush},
       {"replyBuffer", channel_reply_buffer},
       {"replyFromFile", channel_reply_from_file},
+      {"keepAttributes", channel_keep_attributes},
+      {"dropAttributes", channel_drop_attributes},
       {"writeFromSlot", channel_write_from_slot},
       {"backingOpen", channel_backing_open},
       {"backingClose", channel_backing_close},
@@ -165,6 +168,7 @@ static bool read_options(napi_env env, napi_value options, struct channel *chann
 
 /** Frees a channel that has no poll handle yet; its descriptor stays with the caller. */
 static void discard(struct channel *channel) {
+  if (channel->attribute_replies) attribute_replies_close(channel->attribute_replies);
   if (channel->notifier) notifier_close(channel->notifier);
   if (channel->file_replies) file_replies_close(channel->file_replies);
   if (channel->device) {
@@ -181,6 +185,7 @@ static bool allocate(struct channel *channel, int fd, uint32_t notifications) {
   return (channel->device = device_create(fd)) &&
          (channel->file_replies = file_replies_create(channel->device, channel->slot_bytes)) &&
          (channel->notifier = notifier_create(channel->device, notifications)) &&
+         (channel->attribute_replies = attribute_replies_create(channel->device)) &&
          (channel->requests = region_create((size_t)channel->slots * channel->slot_bytes)) &&
          (channel->replies = region_create(channel->reply_bytes)) &&
          (channel->lengths = region_create(channel->slots * sizeof(int32_t)));

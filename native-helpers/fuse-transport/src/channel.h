@@ -37,6 +37,7 @@ struct channel {
   struct device *device;
   struct file_replies *file_replies;
   struct notifier *notifier;
+  struct attribute_replies *attribute_replies;
   struct region *requests, *replies, *lengths;
   uint32_t slots, slot_bytes, reply_bytes;
 
@@ -45,6 +46,8 @@ struct channel {
   uint32_t eagerness;
   uint32_t spin_microseconds;
   int spin_credit, spins_skipped;
+  /* Requests answered without JavaScript since it was last asked how many. */
+  uint32_t answered;
   uint32_t queued;
   struct queued_reply queue[QUEUED_REPLIES];
   /* Counters of a closed channel. */
@@ -62,6 +65,8 @@ napi_value channel_reply(napi_env env, napi_callback_info info);
 napi_value channel_flush(napi_env env, napi_callback_info info);
 napi_value channel_reply_buffer(napi_env env, napi_callback_info info);
 napi_value channel_reply_from_file(napi_env env, napi_callback_info info);
+napi_value channel_keep_attributes(napi_env env, napi_callback_info info);
+napi_value channel_drop_attributes(napi_env env, napi_callback_info info);
 napi_value channel_write_from_slot(napi_env env, napi_callback_info info);
 napi_value channel_backing_open(napi_env env, napi_callback_info info);
 napi_value channel_backing_close(napi_env env, napi_callback_info info);

@@ -95,6 +95,38 @@ napi_value channel_reply_from_file(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* Attributes */
+
+static bool to_node(napi_env env, const napi_value *halves, uint64_t *node) {
+  uint32_t low, high;
+  if (!to_uint32(env, halves[0], &low) || !to_uint32(env, halves[1], &high)) return false;
+  *node = (uint64_t)high << 32 | low;
+  return true;
+}
+
+napi_value channel_keep_attributes(napi_env env, napi_callback_info info) {
+  napi_value values[4];
+  uint64_t node;
+  uint32_t offset, duration;
+  struct channel *channel = channel_arguments(env, info, 4, values);
+  if (!channel || !to_node(env, values, &node) || !to_uint32(env, values[2], &offset) ||
+      !to_uint32(env, values[3], &duration))
+    return NULL;
+  if (sizeof(struct fuse_attr_out) > channel->reply_bytes || offset > channel->reply_bytes - sizeof(struct fuse_attr_out))
+    out_of_bounds(env);
+  else
+    attribute_replies_keep(channel->attribute_replies, node, channel->replies->base + offset, duration);
+  return NULL;
+}
+
+napi_value channel_drop_attributes(napi_env env, napi_callback_info info) {
+  napi_value values[2];
+  uint64_t node;
+  struct channel *channel = channel_arguments(env, info, 2, values);
+  if (channel && to_node(env, values, &node)) attribute_replies_drop(channel->attribute_replies, node);
+  return NULL;
+}
+
 /* Payload of a request */
 
 static ssize_t write_fully(int fd, const char *bytes, size_t length, int64_t position) {

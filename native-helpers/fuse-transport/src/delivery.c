@@ -16,6 +16,8 @@ enum {
   EAGER = 8,
   /* A request of so many bytes (a WRITE) ends its batch: its payload goes on while it lies in the processor's cache. */
   BULKY = 32 * 1024,
+  /* So many requests are answered without JavaScript before the time is looked at. */
+  ANSWERED = 32,
 };
 
 /** Bytes of the request now in the slot, 0 when there is none, or a negated error number: the connection has ended. */
@@ -38,6 +40,11 @@ static int fill(struct channel *channel, uint32_t count) {
     ssize_t length = receive(channel, count);
     if (length < 0 && count == 0) return (int)length;
     if (length <= 0) break;
+    const char *request = channel->requests->base + (size_t)count * channel->slot_bytes;
+    if (attribute_replies_answer(channel->attribute_replies, request, (size_t)length)) {
+      if (++channel->answered % ANSWERED == 0) break;
+      continue;
+    }
     lengths[count++] = (int32_t)length;
     if (length >= BULKY) break;
   }
@@ -52,6 +59,12 @@ static void note_load(struct channel *channel, int count, bool follows) {
   }
 }
 
+static void count_requests(struct channel *channel, uint32_t count) {
+  atomic_fetch_add_explicit(&channel->device->requests, count, memory_order_relaxed);
+  atomic_fetch_add_explicit(&channel->device->batches, 1, memory_order_relaxed);
+}
+
+/** Requests in the slots; it ends, too, when one came that needed no JavaScript. */
 static int spin(struct channel *channel) {
   if (!channel->spin_microseconds) return 0;
   if (channel->spin_credit == 0 && ++channel->spins_skipped < SPIN_PROBE) return 0;
@@ -60,7 +73,7 @@ static int spin(struct channel *channel) {
   do {
     sched_yield();
     int count = fill(channel, 0);
-    if (count) {
+    if (count || channel->answered) {
       channel->spin_credit = SPIN_CREDIT;
       return count;
     }
@@ -108,15 +121,20 @@ void channel_on_readable(uv_poll_t *poll, int status, int events) {
   bool follows = false;
   do {
     int count = fill(channel, 0);
-    note_load(channel, count, follows);
-    if (count == 0) count = spin(channel);
+    note_load(channel, count + (int)channel->answered, follows);
+    if (count == 0 && !channel->answered) count = spin(channel);
+    if (channel->answered) {
+      count_requests(channel, channel->answered);
+      channel->answered = 0;
+      follows = true;
+      if (count == 0) continue;
+    }
     if (count == 0) break;
     if (!callbacks && (napi_get_reference_value(env, channel->resource, &resource) != napi_ok ||
                        napi_open_callback_scope(env, resource, channel->context, &callbacks) != napi_ok))
       break;
     if (count > 0) {
-      atomic_fetch_add_explicit(&channel->device->requests, (uint64_t)count, memory_order_relaxed);
-      atomic_fetch_add_explicit(&channel->device->batches, 1, memory_order_relaxed);
+      count_requests(channel, (uint32_t)count);
     } else {
       channel->started = false;
       uv_poll_stop(poll);

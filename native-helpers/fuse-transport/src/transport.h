@@ -1,5 +1,5 @@
 /* What the parts of the transport share. It knows the framing of the protocol (`struct fuse_in_header.len`,
- * `struct fuse_out_header`) and nothing of the operations. */
+ * `struct fuse_out_header`) and of the operations only how a GETATTR is answered. */
 #ifndef TRANSPORT_H
 #define TRANSPORT_H
 
@@ -34,6 +34,17 @@ struct file_replies *file_replies_create(struct device *device, uint32_t largest
 void file_replies_send(struct file_replies *replies, uint64_t unique, int fd, int64_t position, uint32_t length);
 /** Lets the threads finish what is queued; does not wait for them. */
 void file_replies_close(struct file_replies *replies);
+
+/* GETATTRs answered without JavaScript, with what it answered before. */
+struct attribute_replies;
+struct attribute_replies *attribute_replies_create(struct device *device);
+/** `attributes` is a `struct fuse_attr_out`; `duration` is milliseconds. */
+void attribute_replies_keep(struct attribute_replies *replies, uint64_t node, const void *attributes, uint32_t duration);
+/** Node 0: all. */
+void attribute_replies_drop(struct attribute_replies *replies, uint64_t node);
+/** Whether the request was such a GETATTR, and is answered. `request` is aligned as its records are. */
+bool attribute_replies_answer(struct attribute_replies *replies, const void *request, size_t length);
+void attribute_replies_close(struct attribute_replies *replies);
 
 /* The thread that alone sends notifications: they may wait in the kernel for requests that are being answered. */
 struct notifier;

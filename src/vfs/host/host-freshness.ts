@@ -11,7 +11,7 @@ const DIRECTORY_KIND = 0o4;
 
 /** Nobody else changes the tree: the kernel remembers everything, listings too. */
 export function exclusiveFreshness(files: HostFiles): Freshness {
-  return timedFreshness(HOUR, files);
+  return { ...timedFreshness(HOUR, files), told: true };
 }
 
 /**
@@ -20,6 +20,7 @@ export function exclusiveFreshness(files: HostFiles): Freshness {
  */
 export function timedFreshness(valid: number, files: HostFiles): Freshness {
   return {
+    told: false,
     observe() {},
     entry: () => valid,
     attributes: (slot) => (files.hasWriter(slot) ? 0 : valid),
@@ -31,6 +32,7 @@ export function timedFreshness(valid: number, files: HostFiles): Freshness {
 export function watchedFreshness(watch: DirectoryWatch, nodes: HostNodes, files: HostFiles): Freshness {
   const { table, stat } = nodes;
   return {
+    told: true,
     observe: (directory) => watch.observe(directory),
     entry: (directory) => (watch.isWatched(directory) ? MINUTE : 0),
     attributes(slot) {

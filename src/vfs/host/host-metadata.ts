@@ -50,7 +50,7 @@ export class HostMetadata {
       reply.fail(-error);
       return;
     }
-    nodes.fillAttributes(reply, slot);
+    nodes.fillAttributes(reply, slot, this.files.isOpen(slot));
   }
 
   setattr(node: NodeId, change: AttributeChange): { attributes: Attributes; attributesValid: number } {

@@ -14,6 +14,8 @@ const O_PATH = 0o10000000;
 
 /** How long the kernel may remember what it was told, nanoseconds. */
 export interface Freshness {
+  /** Whether changes that are not made through this mount are told of, or there are none. */
+  readonly told: boolean;
   /** The directory's entries are about to be looked at. */
   observe(directory: number): void;
   /** What a name in the directory leads to, or that there is no such name. */
@@ -39,6 +41,7 @@ export class HostNodes {
   readonly view: HostAttributes;
   /** Set before the first request. */
   freshness: Freshness = {
+    told: false,
     observe() {},
     entry: () => 0,
     attributes: () => 0,
@@ -147,8 +150,10 @@ export class HostNodes {
     reply.attributes = this.view.fill(this.shared, this.stat);
   }
 
-  fillAttributes(reply: AttributesReply, slot: number): void {
+  /** `open`: reads through an open file change its times without a request. */
+  fillAttributes(reply: AttributesReply, slot: number, open: boolean): void {
     reply.attributesValid = this.freshness.attributes(slot);
+    reply.settled = !open && this.freshness.told;
     reply.attributes = this.view.fill(this.shared, this.stat);
   }
 
