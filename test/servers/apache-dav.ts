@@ -10,6 +10,7 @@ export interface ApacheOptions extends DavServerOptions {
 const MODULES = '/usr/lib/apache2/modules';
 const NEEDED = ['mpm_event', 'authz_core', 'authn_core', 'authn_file', 'auth_basic', 'dav', 'dav_fs'];
 const USEFUL = [
+  'auth_digest',
   'authz_user',
   'authz_host',
   'dir',
@@ -49,7 +50,7 @@ export function startApacheDav(options: ApacheOptions = {}): Promise<DavServer> 
           `DocumentRoot ${directory}/data`,
           `<Directory ${directory}/data>`,
           'Dav On',
-          'Require all granted',
+          ...(options.directives?.includes('Require valid-user') ? [] : ['Require all granted']),
           ...(options.directives ?? []),
           '</Directory>',
           '',

@@ -2,6 +2,7 @@ import { Agent, type Dispatcher } from 'undici';
 import { sleep, systemTimers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteSink } from '../contract.js';
+import { type CredentialOptions, Credentials } from '../web/credentials.js';
 import { refusal, toMirageError } from './errors.js';
 import { type RangeQuestion, RangeReader } from './range-reader.js';
 import { type Headers, header } from './versions.js';
@@ -14,10 +15,7 @@ const REDIRECTS = 10;
 /** The longest that one request waits because a server said `Retry-After`, milliseconds: less than the silence that ends a call. */
 const PATIENCE = 15_000;
 
-export interface ClientOptions {
-  readonly username?: string | undefined;
-  readonly password?: string | undefined;
-  readonly token?: string | undefined;
+export interface ClientOptions extends CredentialOptions {
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Milliseconds of silence after which a request is given up. */
   readonly timeout: number;
@@ -46,13 +44,15 @@ export class HttpClient {
   readonly #agent: Agent;
   readonly #ranges: RangeReader;
   readonly #own: Readonly<Record<string, string>>;
+  readonly #credentials: Credentials;
   readonly #timeout: number;
   /** Origin → time on `performance.now()` before which it wants no request. */
   readonly #heldUntil = new Map<string, number>();
 
   constructor(options: ClientOptions) {
     this.#timeout = options.timeout;
-    this.#own = ownHeaders(options);
+    this.#own = lowerCased(options.headers ?? {});
+    this.#credentials = new Credentials(options);
     const connectTimeout = Math.min(CONNECT_MILLISECONDS, options.timeout);
     this.#ranges = new RangeReader({ timeout: options.timeout, connectTimeout });
     this.#agent = new Agent({
@@ -92,7 +92,10 @@ export class HttpClient {
   async pourRange(question: RangeQuestion, sink: ByteSink): Promise<boolean> {
     const { url, headers } = question;
     if ((this.#heldUntil.get(url.origin) ?? 0) > performance.now()) return false;
-    return this.#ranges.read({ ...question, headers: { ...COMMON, ...this.#own, ...headers } }, sink);
+    return this.#ranges.read(
+      { ...question, headers: { ...COMMON, ...this.#ownHeaders('GET', url), ...headers } },
+      sink,
+    );
   }
 
   async close(): Promise<void> {
@@ -130,7 +133,7 @@ export class HttpClient {
         }
         await sleep(systemTimers, wait, signal);
       }
-      const answer = await this.#send(question, url);
+      const answer = await this.#sendAsAsked(question, url);
       const pause = answer.status === 429 || answer.status === 503 ? retryAfter(answer.headers) : undefined;
       if (pause === undefined) return answer;
       discard(answer);
@@ -139,7 +142,28 @@ export class HttpClient {
     }
   }
 
-  async #send({ method, url: first, headers, signal }: Question, url: URL): Promise<Answer> {
+  /** One request, and once more where the server has first to say how it wants credentials. */
+  async #sendAsAsked(question: Question, url: URL): Promise<Answer> {
+    // Credentials stay at home, whoever asks for them.
+    const atHome = url.origin === question.url.origin;
+    const own = atHome ? this.#ownHeaders(question.method, url) : {};
+    const answer = await this.#send(question, url, own);
+    if (answer.status !== 401 || !atHome) return answer;
+    if (!this.#credentials.refused(answer.headers['www-authenticate'], own.authorization)) return answer;
+    discard(answer);
+    return this.#send(question, url, this.#ownHeaders(question.method, url));
+  }
+
+  #ownHeaders(method: string, { pathname, search }: URL): Record<string, string> {
+    const authorization = this.#credentials.authorization(method, pathname + search);
+    return { ...this.#own, ...(authorization !== undefined && { authorization }) };
+  }
+
+  async #send(
+    { method, headers, signal }: Question,
+    url: URL,
+    own: Readonly<Record<string, string>>,
+  ): Promise<Answer> {
     try {
       signal.throwIfAborted();
       const {
@@ -153,7 +177,7 @@ export class HttpClient {
         signal,
         headers: {
           ...COMMON,
-          ...(url.origin === first.origin && this.#own),
+          ...own,
           ...headers,
         },
         // A HEAD has nothing to wait for behind its header.
@@ -188,15 +212,8 @@ export function isWithSlash(url: URL, target: URL): boolean {
   return target.origin === url.origin && target.pathname === `${url.pathname}/`;
 }
 
-function ownHeaders({ username, password, token, headers }: ClientOptions): Record<string, string> {
-  const own: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers ?? {})) own[name.toLowerCase()] = value;
-  if (token !== undefined) own.authorization = `Bearer ${token}`;
-  if (username !== undefined) {
-    own.authorization = `Basic ${Buffer.from(`${username}:${password ?? ''}`).toString('base64')}`;
-  }
-  return own;
-}
+const lowerCased = (headers: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
 
 /** Milliseconds; seconds or a date in the header (RFC 9110, section 10.2.3). */
 function retryAfter(headers: Headers): number | undefined {

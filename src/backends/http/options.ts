@@ -32,8 +32,12 @@ export const httpOptions = z
       .record(manifestName, z.union([httpUrl, manifestFile]))
       .optional()
       .describe('path below the mount → URL, or url with size, modified and etag'),
-    username: text.optional().describe('for basic authentication'),
+    username: text.optional().describe('for basic or digest authentication'),
     password: z.string().optional(),
+    authentication: z
+      .enum(['basic', 'digest'])
+      .optional()
+      .describe('digest: never send the password itself; by default the server decides'),
     token: text.optional().describe('bearer token'),
     headers: z.record(z.string(), z.string()).optional().describe('headers of every request'),
     timeout: duration().default(10_000).describe('silence after which a request is given up: 10s'),
@@ -53,6 +57,10 @@ export const httpOptions = z
   .refine((o) => (o.username === undefined) === (o.password === undefined), {
     message: 'username and password belong together',
     path: ['password'],
+  })
+  .refine((o) => o.authentication === undefined || o.username !== undefined, {
+    message: 'authentication is about username and password',
+    path: ['authentication'],
   })
   .refine((o) => !carriesCredentials(o) || originsOf(o).size <= 1, {
     message: 'credentials and headers go to one server: give the files of another one a mount of their own',

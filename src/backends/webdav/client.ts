@@ -5,13 +5,13 @@ import { sleep, systemTimers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteSink } from '../contract.js';
 import { type RangeQuestion, RangeReader } from '../http/range-reader.js';
+import { type CredentialOptions, Credentials } from '../web/credentials.js';
 import { type Attempt, Refusal, toMirageError } from './errors.js';
 
 export interface ClientOptions {
   /** Scheme, host and port. */
   readonly origin: string;
-  /** Value of the Authorization header. */
-  readonly authorization: string | undefined;
+  readonly credentials: CredentialOptions;
   readonly headers: Readonly<Record<string, string>>;
   /** PEM. */
   readonly ca: string | undefined;
@@ -59,17 +59,18 @@ export class Client {
   readonly #pool: Pool;
   readonly #origin: string;
   readonly #headers: Readonly<Record<string, string>>;
+  readonly #credentials: Credentials;
   /** Knows no authorities but the usual ones. */
   readonly #ranges: RangeReader | undefined;
 
-  constructor({ origin, authorization, headers, ca, connectTimeout }: ClientOptions) {
+  constructor({ origin, credentials, headers, ca, connectTimeout }: ClientOptions) {
     this.#origin = origin;
     this.#headers = {
       // A compressed answer has no ranges.
       'accept-encoding': 'identity',
       ...headers,
-      ...(authorization !== undefined && { authorization }),
     };
+    this.#credentials = new Credentials(credentials);
     this.#ranges = ca === undefined ? new RangeReader({ connectTimeout, timeout: RANGE_SILENCE }) : undefined;
     this.#pool = new Pool(origin, {
       connections: CONNECTIONS,
@@ -111,7 +112,10 @@ export class Client {
   async readRange({ path, headers, ...question }: RangeRequest, sink: ByteSink): Promise<boolean> {
     if (this.#ranges === undefined) return false;
     const url = new URL(this.#origin + path);
-    return this.#ranges.read({ ...question, url, headers: { ...this.#headers, ...headers } }, sink);
+    return this.#ranges.read(
+      { ...question, url, headers: { ...this.#ownHeaders('GET', path), ...headers } },
+      sink,
+    );
   }
 
   close(): Promise<void> {
@@ -133,24 +137,51 @@ export class Client {
       }
       if (answer.status !== 429 && answer.status !== 503) return answer;
       const pause = retryAfter(answer.headers['retry-after']);
-      // A stream was consumed by the first try.
-      const again = typeof request.body !== 'object' || Buffer.isBuffer(request.body);
-      if (pause === undefined || pause > PATIENCE || waits === WAITS || !again) return answer;
+      if (pause === undefined || pause > PATIENCE || waits === WAITS || !isRepeatable(request)) return answer;
       await dump(answer.body);
       await sleep(systemTimers, pause, signal ?? NEVER);
+    }
+  }
+
+  #ownHeaders(method: string, target: string): Record<string, string> {
+    const authorization = this.#credentials.authorization(method, target);
+    return { ...this.#headers, ...(authorization !== undefined && { authorization }) };
+  }
+
+  /** One request, and once more where the server has first to say how it wants credentials. */
+  async #authorized(
+    request: Request,
+    path: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Dispatcher.ResponseData> {
+    const { method, body = null } = request;
+    for (let again = false; ; again = true) {
+      const own = this.#ownHeaders(method, path);
+      const headers = { ...own, ...request.headers };
+      const answer = await this.#pool.request({
+        method: method as Dispatcher.HttpMethod,
+        path,
+        headers,
+        body,
+        signal: signal ?? null,
+      });
+      const asked = answer.statusCode === 401 && !again;
+      if (!asked || !this.#credentials.refused(answer.headers['www-authenticate'], own.authorization)) {
+        return answer;
+      }
+      await dump(answer.body);
+      if (isRepeatable(request)) continue;
+      throw new MirageError(`${method} ${path}: the server wants its credentials anew`, {
+        errno: 'EIO',
+        retryable: true,
+      });
     }
   }
 
   async #follow(request: Request, signal: AbortSignal | undefined): Promise<Answer> {
     let { path } = request;
     for (let redirects = 0; ; redirects++) {
-      const answer = await this.#pool.request({
-        method: request.method as Dispatcher.HttpMethod,
-        path,
-        headers: { ...this.#headers, ...request.headers },
-        body: request.body ?? null,
-        signal: signal ?? null,
-      });
+      const answer = await this.#authorized(request, path, signal);
       const { location } = answer.headers;
       const moved = [301, 302, 307, 308].includes(answer.statusCode);
       if (!moved || typeof location !== 'string' || !FOLLOWING.has(request.method)) {
@@ -176,6 +207,9 @@ export class Client {
     }
   }
 }
+
+/** A stream was consumed by the first try. */
+const isRepeatable = ({ body }: Request): boolean => typeof body !== 'object' || Buffer.isBuffer(body);
 
 /**
  * A change that is answered with 207 has failed, for a reason that lies in another resource: Apache says so of a new name in a folder

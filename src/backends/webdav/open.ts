@@ -22,7 +22,7 @@ export async function open(options: WebdavOptions, context: OpenContext): Promis
   const { signal, log } = context;
   const client = new Client({
     origin: addresses.origin,
-    authorization: authorizationOf(options),
+    credentials: options,
     headers: options.headers ?? {},
     ca: options.ca === undefined ? undefined : await certificate(options.ca),
     connectTimeout: options.connectTimeout,
@@ -101,12 +101,6 @@ async function productOf(
     signal.throwIfAborted();
     return undefined;
   }
-}
-
-function authorizationOf({ username, password, token }: WebdavOptions): string | undefined {
-  if (token !== undefined) return `Bearer ${token}`;
-  if (username === undefined) return undefined;
-  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
 
 async function certificate(file: string): Promise<string> {

@@ -16,6 +16,10 @@ export const webdavOptions = z
       ),
     username: text.optional(),
     password: text.optional().describe('With Nextcloud and a second factor: an app password'),
+    authentication: z
+      .enum(['basic', 'digest'])
+      .optional()
+      .describe('digest: never send the password itself; by default the server decides'),
     token: text.optional().describe('Sent as a bearer token, in place of username and password'),
     headers: z
       .record(z.string().regex(/^[!#$%&'*+.^_`|~0-9a-z-]+$/i), z.string())
