@@ -128,6 +128,25 @@ program
     }),
   );
 
+program
+  .command('fsck')
+  .description('check the cache, the metadata and the journal of a mount while it is not mounted')
+  .argument('[mountpoint]')
+  .option('-c, --config <file>')
+  .option('--repair', 'mend what is wrong; what may be the only copy of something goes to recovered/')
+  .addHelpText(
+    'after',
+    `
+Exit codes: 0 nothing is wrong (any more), 1 something is, 3 nothing to check, 5 a daemon uses it: unmount first`,
+  )
+  .action(
+    run(async (mountpoint: string | undefined, options: { config?: string; repair?: boolean }) => {
+      const { fsck } = await import('./fsck.js');
+      const { config, repair = false } = options;
+      return fsck({ mountpoint, config, repair }, { output, types: await types() });
+    }),
+  );
+
 const caching = () => import('./cache.js');
 const cache = program.command('cache').description('what is cached of a file or folder of a mount');
 cache

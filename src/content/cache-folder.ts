@@ -11,6 +11,10 @@ export interface CacheFolders {
   readonly staging: string;
 }
 
+/** Where the file with a number is, by the folder of all. */
+export const cacheFile = (files: string, id: number): string =>
+  join(files, (id % 256).toString(16).padStart(2, '0'), String(id));
+
 /** Where the numbered cache files are, and how they go. */
 export class CacheFolder {
   readonly #folders: CacheFolders;
@@ -23,7 +27,7 @@ export class CacheFolder {
   }
 
   path(id: number): string {
-    return join(this.#folders.files, (id % 256).toString(16).padStart(2, '0'), String(id));
+    return cacheFile(this.#folders.files, id);
   }
 
   staging(number: number): string {

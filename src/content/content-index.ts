@@ -6,7 +6,7 @@ import type { Log } from '../log/log.js';
 import { ObjectRows, objectTables, type SavedObject } from './object-rows.js';
 import { RangeSet } from './range-set.js';
 
-const SCHEMA_VERSION = 2;
+export const CONTENT_SCHEMA_VERSION = 2;
 
 const tables = `
   CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 0), boot TEXT NOT NULL, clean INTEGER NOT NULL);
@@ -36,7 +36,7 @@ const upgrade = `
   ${objectTables}
 `;
 /** A pack among the files: it belongs to no location. */
-const NOBODY = 0;
+export const NOBODY = 0;
 const PACK = 'pack';
 const NO_RANGES = Buffer.alloc(0);
 
@@ -354,16 +354,16 @@ function connect(file: string): Database.Database {
     database.pragma('journal_mode = WAL');
     database.pragma('synchronous = OFF');
     const version = database.pragma('user_version', { simple: true }) as number;
-    if (version > SCHEMA_VERSION) {
+    if (version > CONTENT_SCHEMA_VERSION) {
       throw new MirageError(`${file} was written by a newer version of Mirage (schema ${version})`, {
         errno: 'EINVAL',
         hint: 'start the newer version, or choose another cache.directory',
       });
     }
-    if (version < SCHEMA_VERSION) {
+    if (version < CONTENT_SCHEMA_VERSION) {
       database.transaction(() => {
         database.exec(version === 0 ? tables : upgrade);
-        database.pragma(`user_version = ${SCHEMA_VERSION}`);
+        database.pragma(`user_version = ${CONTENT_SCHEMA_VERSION}`);
       })();
     }
     return database;
@@ -373,10 +373,10 @@ function connect(file: string): Database.Database {
   }
 }
 
-function encodeRanges(ranges: RangeSet): Buffer {
+export function encodeRanges(ranges: RangeSet): Buffer {
   return Buffer.from(Float64Array.from(ranges.bounds).buffer);
 }
 
-function decodeRanges(blob: Buffer): RangeSet {
+export function decodeRanges(blob: Buffer): RangeSet {
   return new RangeSet(Array.from({ length: blob.length / 8 }, (_, i) => blob.readDoubleLE(i * 8)));
 }

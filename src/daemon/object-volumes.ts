@@ -12,7 +12,8 @@ import { openMetadata } from '../metadata/open-metadata.js';
 import { RoutedStores } from '../ports/routed-stores.js';
 import type { StorePort } from '../ports/store-port.js';
 import { stagedFileOf } from '../vfs/object/journal/intent.js';
-import { removeUnnamed, restoreStaged, WriteBehind } from '../vfs/object/journal/write-behind.js';
+import { clearUnnamed, restoreStaged } from '../vfs/object/journal/staged-bytes.js';
+import { WriteBehind } from '../vfs/object/journal/write-behind.js';
 import { ObjectVolume } from '../vfs/object/object-volume.js';
 import type { VolumeContext } from '../vfs/volume.js';
 
@@ -93,7 +94,8 @@ export class ObjectVolumes {
       restoreStaged(this.#stagedDirectory, intent, bytes, sure),
     );
     const staged = journal.records.flatMap(({ intent }) => stagedFileOf(intent) ?? []);
-    removeUnnamed(this.#stagedDirectory, new Set(staged));
+    const recovered = join(cache.directory, 'content', 'recovered');
+    clearUnnamed(this.#stagedDirectory, new Set(staged), journal.damaged ? recovered : undefined);
     return {
       journal,
       metadata: openMetadata({ file: metadataFile, log }),

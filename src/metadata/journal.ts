@@ -98,10 +98,16 @@ export class Journal {
         do: 'run `mirage fsck`; staged files that nothing names any more are in recovered/ of the cache directory',
       });
     }
-    return new Journal(file, live, next);
+    return new Journal(file, live, next, damage !== undefined);
   }
 
-  private constructor(file: string, live: ReadonlyMap<number, NewRecord>, next: number) {
+  private constructor(
+    file: string,
+    live: ReadonlyMap<number, NewRecord>,
+    next: number,
+    /** Changes were lost with a part of the file: bytes that nothing names may be all that is left of one. */
+    readonly damaged: boolean,
+  ) {
     this.#file = file;
     this.#next = next;
     const written = rewrite(file, live.values());
@@ -227,18 +233,22 @@ export function readJournal(file: string): {
   live: Map<number, NewRecord>;
   next: number;
   damage: number | undefined;
+  /** Records that stand after the damage. */
+  behind: number;
   /** The run of the machine in which it was written. */
   boot: string;
 } {
   const live = new Map<number, NewRecord>();
   const lines = linesOf(file);
   let next = 1;
-  if (lines.length === 0) return { live, next, damage: undefined, boot: UNKNOWN_BOOT };
+  if (lines.length === 0) return { live, next, damage: undefined, behind: 0, boot: UNKNOWN_BOOT };
   const boot = refuseUnknown(file, lines[0] as string);
   for (let index = 1; index < lines.length; index++) {
     const change = changeOf(lines[index] as string);
     if (change === undefined) {
-      return { live, next, boot, damage: index + 1 < lines.length ? index + 1 : undefined };
+      const rest = lines.slice(index + 1);
+      const behind = rest.reduce((sum, line) => sum + (changeOf(line)?.add.length ?? 0), 0);
+      return { live, next, boot, behind, damage: rest.length > 0 ? index + 1 : undefined };
     }
     for (const sequence of change.drop) live.delete(sequence);
     for (const record of change.add) {
@@ -246,7 +256,7 @@ export function readJournal(file: string): {
       next = Math.max(next, record.sequence + 1);
     }
   }
-  return { live, next, damage: undefined, boot };
+  return { live, next, damage: undefined, behind: 0, boot };
 }
 
 function linesOf(file: string): string[] {

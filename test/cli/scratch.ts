@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
-export const cli = join(root, 'dist', 'cli', 'main.js');
+/** The build to test: this one, or the one that the environment names. */
+export const cli = join(process.env.MIRAGE_TEST_BUILD ?? join(root, 'dist'), 'cli', 'main.js');
 
 export interface Ended {
   readonly code: number | null;

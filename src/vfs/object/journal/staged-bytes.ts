@@ -2,6 +2,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fdatasync,
   fsync,
   mkdirSync,
@@ -10,8 +11,10 @@ import {
   readFileSync,
   readSync,
   renameSync,
+  rmSync,
   statSync,
   unlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,6 +22,7 @@ import { promisify } from 'node:util';
 import type { ByteRange } from '../../../backends/contract.js';
 import { MirageError } from '../../../errors/mirage-error.js';
 import { localFiles } from '../../../native/local-files.js';
+import { stagedFileOf } from './intent.js';
 
 /** Bytes copied before others get their turn. */
 const COPY = 4 * 1024 * 1024;
@@ -159,6 +163,38 @@ export class StagedBytes {
 
   close(): void {
     closeSync(this.#fd);
+  }
+}
+
+/** Brings staged bytes back that the journal has and the disk may not: the machine stopped before they were written. */
+export function restoreStaged(directory: string, intent: unknown, bytes: Uint8Array, sure: boolean): void {
+  const file = stagedFileOf(intent);
+  if (file === undefined) return;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const path = join(directory, file);
+  if (sure && existsSync(path)) return;
+  rmSync(path, { force: true });
+  writeFileSync(path, bytes, { mode: 0o600 });
+}
+
+/**
+ * Staged bytes that no record of the journal names are left by a crash between the two. Where the journal is damaged they may be all there is of a
+ * change: they go to `recovered` then.
+ */
+export function clearUnnamed(
+  directory: string,
+  named: ReadonlySet<string>,
+  recovered: string | undefined,
+): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  for (const name of readdirSync(directory)) {
+    if (named.has(name)) continue;
+    const path = join(directory, name);
+    if (recovered === undefined) rmSync(path, { force: true });
+    else {
+      mkdirSync(recovered, { recursive: true, mode: 0o700 });
+      renameSync(path, join(recovered, `journal-${name}`));
+    }
   }
 }
 

@@ -4,8 +4,6 @@
  * what an earlier life of the daemon left is seen at once and carried out.
  */
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type {
   Capabilities,
   ListPage,
@@ -39,7 +37,6 @@ import {
   isOf,
   type PutIntent,
   provisional,
-  stagedFileOf,
 } from './intent.js';
 import type { Outcomes } from './outcomes.js';
 import { PendingView } from './pending-view.js';
@@ -637,26 +634,3 @@ const words: Record<Intent['kind'], string> = {
   copy: 'to be copied or renamed',
   moveTree: 'directory to be renamed',
 };
-
-/** Brings staged bytes back that the journal has and the disk may not: the machine stopped before they were written. */
-export function restoreStaged(directory: string, intent: unknown, bytes: Uint8Array, sure: boolean): void {
-  const file = stagedFileOf(intent);
-  if (file === undefined) return;
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const path = join(directory, file);
-  if (sure && existsSync(path)) return;
-  rmSync(path, { force: true });
-  writeFileSync(path, bytes, { mode: 0o600 });
-}
-
-/** Staged bytes that no record of the journal names: left by a crash between the two. */
-export function removeUnnamed(directory: string, named: ReadonlySet<string>): number {
-  const bytes = new StagedBytes(directory);
-  try {
-    const unnamed = bytes.names().filter((name) => !named.has(name));
-    for (const name of unnamed) rmSync(bytes.path(name), { force: true });
-    return unnamed.length;
-  } finally {
-    bytes.close();
-  }
-}
