@@ -1,6 +1,6 @@
 import { TextDecoder } from 'node:util';
 import { MirageError } from '../../errors/mirage-error.js';
-import { childrenOf, type Element, parseXml, textOf } from './xml.js';
+import { type Element, parseXml, scanXml } from './xml.js';
 
 /** One resource of a 207 answer (RFC 4918, 13): its reference, the properties it has, and the first status that is none of success. */
 export interface Resource {
@@ -64,21 +64,51 @@ export async function* resources(body: AsyncIterable<Uint8Array>): AsyncGenerato
 }
 
 function resourceOf(xml: string): Resource {
-  const [response] = parseXml(xml).response ?? [];
-  const href = textOf(childrenOf(response, 'href')[0]);
-  if (href === undefined) throw unreadable('it has a resource without a reference');
-  const properties: Record<string, Element> = {};
-  const status = textOf(childrenOf(response, 'status')[0]);
-  let failure = status === undefined ? undefined : failureOf(status);
-  for (const propstat of childrenOf(response, 'propstat')) {
-    const code = failureOf(textOf(childrenOf(propstat, 'status')[0]) ?? '');
-    if (code === 404) continue;
-    if (code !== undefined) failure ??= code;
-    const [prop] = childrenOf(propstat, 'prop');
-    if (code !== undefined || typeof prop !== 'object') continue;
-    for (const [name, [value]] of Object.entries(prop)) if (value !== undefined) properties[name] = value;
+  const reader = new ResourceReader();
+  scanXml(xml, reader);
+  return reader.resource();
+}
+
+/** One `response` element: depth 1; its `href`, `status` and `propstat`: 2; `prop` and its `status`: 3; properties: 4; what is in them: 5. */
+class ResourceReader {
+  #href = '';
+  #failure: number | undefined;
+  #properties: Record<string, Element> = Object.create(null);
+  /** Of the propstat that is being read. */
+  #found: [name: string, value: Element][] = [];
+  #code: number | undefined;
+  #inProp = false;
+  #inside: Record<string, Element[]> | undefined;
+
+  open(name: string, depth: number): void {
+    if (depth === 2) {
+      this.#found = [];
+      this.#code = 500;
+    } else if (depth === 3) this.#inProp = name === 'prop';
+    else if (depth === 4) this.#inside = undefined;
   }
-  return { href, properties, failure };
+
+  close(name: string, depth: number, text: string): void {
+    if (depth === 4 && this.#inProp) this.#found.push([name, this.#inside ?? text]);
+    else if (depth === 5) {
+      this.#inside ??= Object.create(null) as Record<string, Element[]>;
+      this.#inside[name] = [text];
+    } else if (depth === 3 && name === 'status') this.#code = failureOf(text);
+    else if (depth === 2) this.#closePart(name, text);
+  }
+
+  resource(): Resource {
+    if (this.#href === '') throw unreadable('it has a resource without a reference');
+    return { href: this.#href, properties: this.#properties, failure: this.#failure };
+  }
+
+  #closePart(name: string, text: string): void {
+    if (name === 'href') this.#href ||= text;
+    else if (name === 'status') this.#failure = failureOf(text);
+    else if (name === 'propstat' && this.#code === undefined) {
+      for (const [property, value] of this.#found) this.#properties[property] = value;
+    } else if (name === 'propstat' && this.#code !== 404) this.#failure ??= this.#code;
+  }
 }
 
 /** Parses a small document that is no multistatus, such as the answer to LOCK. */

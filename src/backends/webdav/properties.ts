@@ -1,7 +1,11 @@
-import type { ObjectInfo, Timestamp, Validator } from '../contract.js';
+import type { ObjectInfo, StoredAttributes, Timestamp, Validator } from '../contract.js';
 import { decodeAttributes, NAMESPACE, PROPERTY } from './attributes.js';
 import type { Resource } from './multistatus.js';
 import { escaped, textOf } from './xml.js';
+
+const NEVER: Timestamp = { seconds: 0, nanoseconds: 0 };
+/** One object for all that have none: it is sent to another thread once. */
+const NO_ATTRIBUTES: StoredAttributes = {};
 
 /** All that is asked of a resource or a listing, in one request. */
 export const PROPFIND =
@@ -53,7 +57,7 @@ export function infoOf(
     validator,
     attributes: keepsAttributes
       ? text === undefined
-        ? {}
+        ? NO_ATTRIBUTES
         : decodeAttributes(text, isCollection ? undefined : validator)
       : undefined,
   };
@@ -86,8 +90,25 @@ export const isByTime = (validator: Validator): boolean => validator.startsWith(
 
 export const entityTag = (validator: Validator): string => `"${validator}"`;
 
-/** Whole seconds, as HTTP dates have them. */
+const MONTHS = 'JanFebMarAprMayJunJulAugSepOctNovDec';
+const IMF_DATE = /^\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT$/;
+
+/** The one that was asked for last: files of a folder are often written in one second, and then share it. */
+let lastDate = { text: '', at: NEVER };
+
+/** Whole seconds, as HTTP dates have them (RFC 9110, 5.6.7); second 0 for what is none. */
 export function timestampOf(date: string | undefined): Timestamp {
-  const milliseconds = Date.parse(date ?? '');
-  return { seconds: Number.isNaN(milliseconds) ? 0 : Math.floor(milliseconds / 1000), nanoseconds: 0 };
+  if (date === undefined || date === '') return NEVER;
+  if (date !== lastDate.text) lastDate = { text: date, at: { seconds: secondsOf(date), nanoseconds: 0 } };
+  return lastDate.at;
+}
+
+function secondsOf(date: string): number {
+  const [, day, name = '', year, hours, minutes, seconds] = IMF_DATE.exec(date) ?? [];
+  const month = MONTHS.indexOf(name) / 3;
+  const milliseconds =
+    name !== '' && Number.isInteger(month) && month >= 0
+      ? Date.UTC(Number(year), month, Number(day), Number(hours), Number(minutes), Number(seconds))
+      : Date.parse(date);
+  return Number.isNaN(milliseconds) ? 0 : Math.floor(milliseconds / 1000);
 }

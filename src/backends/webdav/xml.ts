@@ -13,54 +13,73 @@ const EXCLAMATION = 0x21;
 const QUESTION = 0x3f;
 const CDATA = '![CDATA[';
 
-interface Open {
-  readonly name: string;
-  children: Record<string, Element[]> | undefined;
-  text: string;
+/** Told of every element, in the order of the document: local names, the root at depth 1, text without the spaces around it. */
+export interface XmlEvents {
+  open(name: string, depth: number): void;
+  close(name: string, depth: number, text: string): void;
 }
 
-/** The root and everything in it. Throws EIO for what is not well formed. */
-export function parseXml(xml: string): Readonly<Record<string, readonly Element[]>> {
-  const document: Open = { name: '', children: undefined, text: '' };
-  const stack: Open[] = [document];
-  let top = document;
-  const close = (name: string): void => {
-    const above = stack[stack.length - 2];
-    if (above === undefined || top.name !== name) throw malformed();
-    stack.pop();
-    above.children ??= Object.create(null) as Record<string, Element[]>;
-    const element = top.children ?? top.text.trim();
-    const same = above.children[name];
-    if (same === undefined) above.children[name] = [element];
-    else same.push(element);
-    top = above;
-  };
+/** Reads a document, or one element. Throws EIO for what is not well formed. */
+export function scanXml(xml: string, events: XmlEvents): void {
+  const names: string[] = [];
+  const texts: string[] = [];
+  let depth = 0;
   let last = 0;
+  const open = (name: string): void => {
+    names[depth] = name;
+    texts[depth] = '';
+    depth++;
+    events.open(name, depth);
+  };
+  const close = (): void => {
+    depth--;
+    events.close(names[depth] as string, depth + 1, (texts[depth] as string).trim());
+  };
   for (let start = xml.indexOf('<'); start >= 0; start = xml.indexOf('<', last)) {
-    if (start > last) top.text += text(xml, last, start);
+    // A line break between two elements is what most of all texts are.
+    if (start > last + 1 || (start > last && xml.charCodeAt(last) > 0x20)) {
+      if (depth > 0) texts[depth - 1] += text(xml, last, start);
+      else if (xml.slice(last, start).trim() !== '') throw malformed();
+    }
     const first = xml.charCodeAt(start + 1);
     if (first === SLASH) {
       last = after(xml, '>', start);
-      close(localName(xml, start + 2, last - 1));
+      if (depth === 0 || localName(xml, start + 2, last - 1) !== names[depth - 1]) throw malformed();
+      close();
     } else if (first === QUESTION) {
       last = after(xml, '?>', start);
     } else if (first === EXCLAMATION) {
       const end = xml.startsWith('!--', start + 1) ? '-->' : xml.startsWith(CDATA, start + 1) ? ']]>' : '';
       if (end === '') throw malformed();
       last = after(xml, end, start + 4);
-      if (end === ']]>') top.text += xml.slice(start + 1 + CDATA.length, last - end.length);
+      if (end === ']]>' && depth > 0) {
+        texts[depth - 1] += xml.slice(start + 1 + CDATA.length, last - end.length);
+      }
     } else {
       last = endOfTag(xml, start + 1);
       const empty = xml.charCodeAt(last - 2) === SLASH;
-      const name = localName(xml, start + 1, empty ? last - 2 : last - 1);
-      top = { name, children: undefined, text: '' };
-      stack.push(top);
-      if (empty) close(name);
+      open(localName(xml, start + 1, empty ? last - 2 : last - 1));
+      if (empty) close();
     }
   }
-  if (stack.length !== 1 || document.children === undefined || xml.slice(last).trim() !== '')
-    throw malformed();
-  return document.children;
+  if (depth !== 0 || names.length === 0 || xml.slice(last).trim() !== '') throw malformed();
+}
+
+/** The root and everything in it. */
+export function parseXml(xml: string): Readonly<Record<string, readonly Element[]>> {
+  const levels: (Record<string, Element[]> | undefined)[] = [undefined];
+  scanXml(xml, {
+    open(_name, depth) {
+      levels[depth] = undefined;
+    },
+    close(name, depth, text) {
+      levels[depth - 1] ??= Object.create(null) as Record<string, Element[]>;
+      const siblings = levels[depth - 1] as Record<string, Element[]>;
+      siblings[name] ??= [];
+      siblings[name].push(levels[depth] ?? text);
+    },
+  });
+  return levels[0] ?? {};
 }
 
 /** Where what begins at `from` is over: behind the next `end`. */
