@@ -111,6 +111,12 @@ export class MemoryStore implements StorePort {
   async remove(): Promise<void> {
     throw new Error('not asked here');
   }
+  async removeMany(): Promise<readonly undefined[]> {
+    throw new Error('not asked here');
+  }
+  async abandonUploads(): Promise<void> {
+    throw new Error('not asked here');
+  }
   async createDirectory(): Promise<ObjectInfo> {
     throw new Error('not asked here');
   }
