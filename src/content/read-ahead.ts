@@ -27,6 +27,8 @@ export const newCursor = (): ReadCursor => ({ next: 0, window: FIRST });
 export function follow(cursor: ReadCursor, offset: number, end: number, frontier: number): boolean {
   const step = offset - cursor.next;
   if (cursor.window === 0) {
+    // What was read last is asked for once more when it has come.
+    if (step < 0 && step >= -NEAR && end <= cursor.next) return false;
     cursor.next = end;
     if (step < -NEAR || step > NEAR) return false;
     cursor.window = AFTER_JUMP;

@@ -121,6 +121,18 @@ describe('reading through the cache', () => {
     file.release();
   });
 
+  test('a block that is asked for again when it has come is not a reader going on', async () => {
+    await using bench = new ContentBench();
+    const file = bench.content.acquire(bench.store.put('large', patterned(64 * MIB)));
+    const cursor = bench.content.newCursor();
+    for (const at of [40, 3, 51, 17].map((mib) => mib * MIB + 4096)) {
+      await file.ensure(at, 4096, cursor, never);
+      expect(file.ensure(at, 4096, cursor, never)).toBe(undefined);
+    }
+    expect(bench.store.asked.map(([, length]) => length)).toEqual([16, 16, 16, 16].map((kib) => kib * KIB));
+    file.release();
+  });
+
   test('a step within what is under way waits for it, a longer one is a jump that gives it up', async () => {
     await using bench = new ContentBench();
     bench.store.hold = true;
