@@ -66,7 +66,11 @@ export async function cacheWarm(path: string, output: Output): Promise<number> {
       }
     }
   };
-  await Promise.all(Array.from({ length: PARALLEL }, worker));
+  const whole = async (): Promise<void> => {
+    if (!progress.isShown) return;
+    for await (const { size } of filesBelow(path)) progress.expect(size);
+  };
+  await Promise.all([whole(), ...Array.from({ length: PARALLEL }, worker)]);
   progress.end();
   if (failed.length === 0) return exitCodes.ok;
   output.problem({
