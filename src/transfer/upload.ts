@@ -80,7 +80,9 @@ async function sendMissing(
   context: Context,
 ): Promise<SentPart[]> {
   const plan = partsOf(source.size, multipart);
-  const known = new Map(sent.map((part) => [part.number, part]));
+  // A part that was sent again may be there twice.
+  const known = new Map<number, SentPart[]>();
+  for (const part of sent) known.set(part.number, [...(known.get(part.number) ?? []), part]);
   const parts: SentPart[] = [];
   const failed = new AbortController();
   const signal = AbortSignal.any([context.signal, failed.signal]);
@@ -89,11 +91,9 @@ async function sendMissing(
     try {
       for (let part = plan[next++]; part !== undefined; part = plan[next++]) {
         signal.throwIfAborted();
-        const there = known.get(part.number);
         parts[part.number - 1] =
-          there !== undefined && (await isSame(there, part, source))
-            ? there
-            : await multipart.send(upload, part, source, { ...context, signal });
+          (await sameOf(known.get(part.number) ?? [], part, source)) ??
+          (await multipart.send(upload, part, source, { ...context, signal }));
       }
     } catch (error) {
       failed.abort(error);
@@ -106,12 +106,18 @@ async function sendMissing(
   return parts;
 }
 
-/** Whether the store has these very bytes: only a digest tells. */
-async function isSame(there: SentPart, part: Part, source: ByteSource): Promise<boolean> {
-  if (there.md5 === undefined || there.length !== part.length) return false;
+/** The part that the store has of these very bytes: only a digest tells. */
+async function sameOf(
+  there: readonly SentPart[],
+  part: Part,
+  source: ByteSource,
+): Promise<SentPart | undefined> {
+  const candidates = there.filter(({ length, md5 }) => md5 !== undefined && length === part.length);
+  if (candidates.length === 0) return undefined;
   const hash = createHash('md5');
   for await (const chunk of source.read(part)) hash.update(chunk);
-  return hash.digest('hex') === there.md5;
+  const digest = hash.digest('hex');
+  return candidates.find(({ md5 }) => md5 === digest);
 }
 
 /** Has the store throw away the parts of an upload. Where that fails the record stays, and the next mount tries again. */

@@ -18,6 +18,7 @@ import type {
   Validator,
   WriteOptions,
 } from '../contract.js';
+import type { Multipart, MultipartBackend } from '../multipart.js';
 import { anotherVersion, implicitDirectory, sizeOfRange } from '../object-store/info.js';
 import type { KeySpace } from '../object-store/keys.js';
 import { pour } from '../object-store/pour.js';
@@ -37,13 +38,15 @@ import {
   validatorOf,
 } from './requests.js';
 import { upload } from './upload.js';
+import { AzureUploads } from './uploads.js';
 
 /**
  * A container of Azure Blob Storage, or what lies below a prefix of it. A directory is the blob `a/b` whose metadata says `hdi_isfolder`, or
  * just the prefix of what lies in it; the marker `a/b/` of other programs is read as well. Every change carries its precondition.
  */
-export class AzureBackend implements DirectoryBackend, CopyBackend, AttributeBackend {
+export class AzureBackend implements DirectoryBackend, CopyBackend, AttributeBackend, MultipartBackend {
   readonly capabilities: Capabilities;
+  readonly multipart: Multipart;
   readonly #container: Container;
   readonly #keys: KeySpace;
   readonly #limits: Limits;
@@ -59,6 +62,7 @@ export class AzureBackend implements DirectoryBackend, CopyBackend, AttributeBac
     this.#container = container;
     this.#keys = keys;
     this.#limits = limits;
+    this.multipart = new AzureUploads(container, keys, this.#versions, limits);
     this.capabilities = {
       preconditions: traits,
       attributes: true,
