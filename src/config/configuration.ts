@@ -10,6 +10,8 @@ export interface Configuration {
   readonly allowOther: boolean;
   /** The kernel may read and write host files by itself. */
   readonly passthrough: boolean;
+  /** Names of one remote mount that reading folders makes known to the kernel. */
+  readonly listedNodes: number;
   readonly binding: 'auto' | 'raw' | 'fuse-native';
   readonly mounts: readonly MountConfiguration[];
   /** Values that must not be shown. */

@@ -48,6 +48,13 @@ export const globalSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe('the kernel reads and writes host files by itself where it can (Linux 6.9, root)'),
+  listedNodes: z
+    .int()
+    .min(0)
+    .default(100_000)
+    .describe(
+      'names of one remote mount that reading folders makes known to the kernel, which keeps some 1.2 KB of memory for each; of more it gets the names alone',
+    ),
   binding: z.enum(['auto', 'raw', 'fuse-native']).default('auto').describe('how the kernel is spoken to'),
   mounts: z
     .record(z.string(), z.record(z.string(), z.unknown()))

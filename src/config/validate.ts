@@ -88,6 +88,7 @@ export function validate(
     },
     allowOther: globals.allowOther,
     passthrough: globals.passthrough,
+    listedNodes: globals.listedNodes,
     binding: globals.binding,
     mounts: checked.filter((mount) => mount !== undefined),
   };

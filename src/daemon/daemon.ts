@@ -298,6 +298,7 @@ async function openParts(
         binding,
         allowOther: configuration.allowOther,
         passthrough: configuration.passthrough,
+        listedNodes: configuration.listedNodes,
         metadataFile: state.metadataFile,
         cache: configuration.cache,
         conflicts: state.conflicts,

@@ -23,6 +23,7 @@ export interface FileSystemPlan {
   readonly binding: 'raw' | 'fuse-native';
   readonly allowOther: boolean;
   readonly passthrough: boolean;
+  readonly listedNodes: number;
   readonly metadataFile: string;
   readonly cache: { readonly directory: string; readonly size: number };
   readonly conflicts: string;
@@ -107,9 +108,6 @@ export async function mountFileSystem(
   return volumes.serve(await mountFuseNative(volumes.tree, { mountpoint, allowOther, log: environment.log }));
 }
 
-/** Nodes of one mount that reading directories makes known to the kernel, which keeps some 1.2 KB of memory for each. */
-const LISTED_NODES = 100_000;
-
 /** Looking for the next request this long before sleeping makes a lone client 2-3 times faster. */
 const SPIN_MICROSECONDS = 30;
 
@@ -125,14 +123,14 @@ class Volumes {
   constructor(plan: FileSystemPlan, environment: FileSystemEnvironment, notifier: KernelNotifier) {
     this.#plan = plan;
     this.#environment = environment;
-    const { metadataFile, journal, cache, conflicts } = plan;
+    const { metadataFile, journal, cache, conflicts, listedNodes } = plan;
     const { port, log } = environment;
     this.#objects = new ObjectVolumes({
       metadataFile,
       journal,
       cache,
       conflicts,
-      listedNodes: LISTED_NODES,
+      listedNodes,
       port,
       log,
     });

@@ -61,6 +61,7 @@ test('a whole configuration: defaults filled in, sizes in bytes, times in millis
     cache: { directory: '/var/cache/m', size: 10 * 2 ** 30 },
     allowOther: true,
     passthrough: true,
+    listedNodes: 100_000,
     binding: 'raw',
     secrets: [],
   });
