@@ -233,7 +233,9 @@ export class Directories {
     nodes.put(parent, record.attributes === undefined ? { ...record, attributes: {} } : record);
     const guessed = previous !== undefined && previous.attributes === undefined;
     const tells = record.attributes !== undefined && Object.keys(record.attributes).length > 0;
-    if (slot !== NONE && guessed && tells) nodes.context.notifier.invalidateNode(nodes.table.id(slot), -1, 0);
+    const changed = previous?.kind === 'file' && previous.size !== record.size;
+    if (slot !== NONE && ((guessed && tells) || changed))
+      nodes.context.notifier.invalidateNode(nodes.table.id(slot), -1, 0);
   }
 
   getattr(slot: Slot, reply: AttributesReply): Answer<void> {

@@ -28,6 +28,8 @@ import { clearPrivileges, type Writing } from './writing.js';
 
 const { O_RDONLY, O_WRONLY, O_TRUNC, O_APPEND, O_DIRECT } = constants;
 const O_ACCMODE = 3;
+/** Milliseconds within which the kernel opens again what it was sent back for. */
+const COMES_AGAIN = 2000;
 
 export class OpenFiles {
   readonly #nodes: Nodes;
@@ -39,6 +41,8 @@ export class OpenFiles {
   readonly #writing: Writing;
   readonly #contentFirst: ContentFirst;
   readonly #siblings: SiblingReadAhead;
+  /** Nodes whose open was sent back for the kernel to look at them again, and when. */
+  readonly #sentBack = new Map<Slot, number>();
 
   constructor(
     nodes: Nodes,
@@ -155,11 +159,13 @@ export class OpenFiles {
         if (table.parent(slot) === NONE) throw otherVersion();
         const parent = table.parent(slot);
         const name = table.name(slot);
+        const told = this.#nodes.record(slot);
         const asked = this.#directories.askStore(parent, name);
         if ((mode.flags & O_TRUNC) !== 0 && this.#takesNewest(slot, parent, name, asked)) break;
         await asked.catch((error: unknown) => {
           if (options.freshness !== 'offline') throw error;
         });
+        if ((mode.flags & O_TRUNC) === 0 && told !== undefined) this.#tellSize(slot, told, reply);
         // Another name of a hard link may be left.
         if (!table.hasFurtherNames(slot)) break;
         this.#nodes.dropGoneNames(slot);
@@ -172,6 +178,28 @@ export class OpenFiles {
     } finally {
       table.unpin(slot);
     }
+  }
+
+  /**
+   * The kernel reads no further than the size that it was told, and an open tells none. Where another host has changed it, the kernel is sent
+   * back to look the name up; if it changes once more meanwhile, past its cache.
+   */
+  #tellSize(slot: Slot, told: EntryRecord, reply: OpenReply): void {
+    const now = this.#nodes.record(slot);
+    if (told.kind !== 'file' || now?.kind !== 'file' || told.size === now.size) {
+      this.#sentBack.delete(slot);
+      return;
+    }
+    const at = this.#nodes.context.clock.monotonic();
+    const before = this.#sentBack.get(slot);
+    this.#sentBack.delete(slot);
+    if (before !== undefined && at - before < COMES_AGAIN) {
+      reply.directIo = true;
+      return;
+    }
+    for (const [other, since] of this.#sentBack) if (at - since >= COMES_AGAIN) this.#sentBack.delete(other);
+    this.#sentBack.set(slot, at);
+    throw otherVersion();
   }
 
   /** ESTALE for what is gone then: the kernel looks the name up again. */
