@@ -57,7 +57,7 @@ beforeAll(async () => {
           'hello.txt': `${origin}/hello.txt`,
           zipped: `${origin}/encoded/zipped`,
           ...Object.fromEntries(
-            ['stalls', 'circle', 'page', 'lies', 'demand', 'changing'].map((name) => [
+            ['stalls', 'circle', 'page', 'lies', 'demand', 'changing', 'busy'].map((name) => [
               `faulty/${name}.bin`,
               `${faulty.origin}/${name}`,
             ]),
@@ -79,17 +79,19 @@ const errorOf = async (...names: string[]): Promise<string> =>
   (await run('cat', [mirage.path(...names)], { deadline: DEADLINE })).stderr.trim();
 
 describe('a tree with an index', () => {
-  test.each([
-    ['json', '/'],
-    ['html', '/html/'],
-    ['rounded', '/rounded/'],
-  ])(
-    '%s: 10,000 files are walked with one request for each directory',
-    async (name, path) => {
-      const found = await output('find', mirage.path(name), '-type', 'f');
-      expect(found.trim().split('\n').length).toBe(ENTRIES + 4);
-      const asked = server.requests().filter((line) => line.startsWith('GET'));
-      expect(asked).toEqual(['', 'many/', 'many/deeper/'].map((folder) => `GET ${path}${folder} 200`));
+  test(
+    'a tree of a web server is walked with one request for each directory',
+    async () => {
+      for (const [name, path] of [
+        ['json', '/'],
+        ['html', '/html/'],
+        ['rounded', '/rounded/'],
+      ] as const) {
+        const found = await output('find', mirage.path(name), '-type', 'f');
+        expect(found.trim().split('\n').length).toBe(ENTRIES + 4);
+        const asked = server.requests().filter((line) => line.startsWith('GET'));
+        expect(asked).toEqual(['', 'many/', 'many/deeper/'].map((folder) => `GET ${path}${folder} 200`));
+      }
     },
     DEADLINE,
   );
@@ -106,7 +108,7 @@ describe('a tree with an index', () => {
     DEADLINE,
   );
 
-  test('rounded sizes are never shown: the file is asked', async () => {
+  test('a size that the index of a web server rounds is never shown', async () => {
     const path = mirage.path('rounded', 'large');
     expect((await output('stat', '-c', '%s', path)).trim()).toBe(String(LARGE));
     expect(server.requests().filter((line) => line === 'HEAD /rounded/large 200')).toHaveLength(1);
@@ -134,7 +136,7 @@ for at in (${LARGE - 5}, 17, 30000000, 4096):
   );
 
   test(
-    'writing is refused, and the mount cannot be one for writing',
+    'files of a web server can only be read',
     async () => {
       const ended = await run('touch', [mirage.path('json', 'new')]);
       expect(ended.stderr).toContain('Read-only file system');
@@ -148,7 +150,7 @@ for at in (${LARGE - 5}, 17, 30000000, 4096):
 
 describe('a server without ranges', () => {
   test(
-    'sends a file once, and who goes back has it from the cache',
+    'a web server without ranges sends a file once',
     async () => {
       const fresh = await Mirage.start({
         mounts: { '/w': { type: 'http', url: `${server.origin}/no-ranges/` } },
@@ -169,7 +171,7 @@ describe('a server without ranges', () => {
 });
 
 describe('single files', () => {
-  test('whose size only their content tells show it before they are read', async () => {
+  test('a web file whose size nobody tells is fetched before its size is shown', async () => {
     expect((await output('stat', '-c', '%s', mirage.path('files', 'faulty', 'demand.bin'))).trim()).toBe(
       '14',
     );
@@ -179,7 +181,7 @@ describe('single files', () => {
   });
 
   test(
-    'that change while they are read: the bytes of two versions never mix',
+    'a reader of a web file sees one version of it or ESTALE',
     async () => {
       let version = 'a';
       const good = serves(
@@ -206,22 +208,79 @@ except OSError as error:
   );
 });
 
+describe('credentials', () => {
+  test(
+    'credentials go to the web server of the mount and to no other',
+    async () => {
+      const other = await startFaultyHttp();
+      const heard: [server: string, authorization: string | undefined][] = [];
+      const good = serves(
+        () => 'moved',
+        () => ({ etag: '"1"' }),
+      );
+      faulty.on('/secret', (request, response) => {
+        heard.push(['ours', request.headers.authorization]);
+        response.writeHead(307, { location: `${other.origin}/elsewhere` }).end();
+      });
+      other.on('/elsewhere', (request, response) => {
+        heard.push(['other', request.headers.authorization]);
+        good(request, response);
+      });
+      const fresh = await Mirage.start({
+        mounts: { '/w': { type: 'http', token: 'a-token', files: { f: `${faulty.origin}/secret` } } },
+      });
+      try {
+        expect(await output('cat', fresh.path('w', 'f'))).toBe('moved');
+      } finally {
+        await fresh.dispose();
+        await other.stop();
+      }
+      expect(new Set(heard.map(([server, authorization]) => `${server} ${authorization}`))).toEqual(
+        new Set(['ours Bearer a-token', 'other undefined']),
+      );
+    },
+    DEADLINE,
+  );
+});
+
 describe('each fault is an error of its own, and harms nobody else', () => {
-  test.each([
-    ['circle', 'Too many levels of symbolic links'],
-    ['page', 'Input/output error'],
-    ['lies', 'Input/output error'],
-    ['stalls', 'Connection timed out'],
-  ])(
-    '%s: %s',
-    async (name, message) => {
-      const failing = errorOf('files', 'faulty', `${name}.bin`);
-      const others = await Promise.all([
-        output('cat', mirage.path('files', 'hello.txt')),
-        output('cat', mirage.path('json', 'hello.txt')),
-      ]);
-      expect(others).toEqual(['hello\n', 'hello\n']);
-      expect(await failing).toContain(message);
+  test(
+    'a fault of a web server is an error of its own, and harms no other mount',
+    async () => {
+      for (const [name, message] of [
+        ['circle', 'Too many levels of symbolic links'],
+        ['page', 'Input/output error'],
+        ['lies', 'Input/output error'],
+        ['stalls', 'Connection timed out'],
+      ] as const) {
+        const failing = errorOf('files', 'faulty', `${name}.bin`);
+        const others = await Promise.all([
+          output('cat', mirage.path('files', 'hello.txt')),
+          output('cat', mirage.path('json', 'hello.txt')),
+        ]);
+        expect(others).toEqual(['hello\n', 'hello\n']);
+        expect(await failing).toContain(message);
+      }
+    },
+    DEADLINE,
+  );
+
+  test(
+    'a web server that says when to come back is asked again then',
+    async () => {
+      const asked: number[] = [];
+      const good = serves(
+        () => 'patience',
+        () => ({ etag: '"1"' }),
+      );
+      faulty.on('/busy', (request, response) => {
+        asked.push(performance.now());
+        if (asked.length > 1) good(request, response);
+        else response.writeHead(429, { 'retry-after': '1' }).end();
+      });
+      expect(await output('cat', mirage.path('files', 'faulty', 'busy.bin'))).toBe('patience');
+      // The server's second and ours need not begin at once.
+      expect(asked[1]! - asked[0]!).toBeGreaterThan(990);
     },
     DEADLINE,
   );

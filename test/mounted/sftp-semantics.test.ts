@@ -226,4 +226,28 @@ except OSError as error:
     },
     DEADLINE,
   );
+
+  test(
+    'an SSH server with another host key than the known one is refused',
+    async () => {
+      const fingerprint = async (file: string): Promise<string> =>
+        (await must('ssh-keygen', ['-lf', file])).split(' ')[1] ?? '';
+      const file = join(server.data, 'another-known-hosts');
+      const key = join(server.data, 'another-key');
+      await must('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);
+      const [type, blob] = readFileSync(`${key}.pub`, 'utf8').split(' ');
+      writeFileSync(file, `[127.0.0.1]:${server.port} ${type} ${blob}\n`);
+      const failure = await Mirage.start({
+        mounts: { '/sftp': sftpMount(server, 'root', { knownHosts: file }) },
+      }).then(
+        async (mounted) => {
+          await mounted.dispose();
+          return 'mounted';
+        },
+        (error: Error) => error.message,
+      );
+      for (const known of [file, server.knownHosts]) expect(failure).toContain(await fingerprint(known));
+    },
+    DEADLINE,
+  );
 });
