@@ -2,6 +2,7 @@ import { runtimeDirectory } from '../config/directories.js';
 import { runningDaemons } from '../daemon/control-client.js';
 import type { DaemonStatus } from '../daemon/status.js';
 import { MirageError } from '../errors/mirage-error.js';
+import type { LeaseStatus } from '../leases/leases.js';
 import { exitCodes } from './exit-codes.js';
 import type { Output } from './output.js';
 import { daemonAt } from './unmount.js';
@@ -51,6 +52,9 @@ async function statusOf(folder: string | undefined): Promise<readonly DaemonStat
 function details(daemon: DaemonStatus, everything: boolean, output: Output): void {
   if (!process.stdout.isTTY && !everything) return;
   for (const { path, error } of daemon.mounts) if (error !== undefined) output.line(`${path}: ${error}`);
+  for (const { path, leases = [] } of daemon.mounts) {
+    for (const lease of leases) output.line(`${path}: ${describe(lease)}`);
+  }
   if (daemon.pending.length > 0) output.line(`Not on its store yet: ${daemon.pending.join(', ')}`);
   if (!everything) return;
   for (const { path, probed } of daemon.mounts) {
@@ -59,4 +63,12 @@ function details(daemon: DaemonStatus, everything: boolean, output: Output): voi
   output.line(`state\t${daemon.state}`);
   if (daemon.configuration) output.line(`configuration\t${daemon.configuration}`);
   output.line(`memory\t${Math.round(daemon.memory / 2 ** 20)} MiB`);
+}
+
+function describe({ name, epoch, holders, waiting, left }: LeaseStatus): string {
+  const counted = epoch === undefined ? '' : `, epoch ${epoch}`;
+  const waiters = waiting === 0 ? '' : `, ${waiting} waiting`;
+  if (left === undefined) return `${name} is open for writing at another host${waiters}`;
+  if (left === 0) return `${name}: the lease has run out, ${holders} writing${waiters}`;
+  return `${name} is ours to write for ${Math.ceil(left / 1000)} s and renewed, ${holders} writing${counted}${waiters}`;
 }

@@ -32,6 +32,8 @@ export interface MountConfiguration {
   readonly acl: boolean;
   readonly writeBack: 'close' | 'async';
   readonly conflicts: 'sidecar' | 'reject' | 'lastWriterWins';
+  /** `locking: lease`: how long a lease lasts that is not renewed, and how long an open waits for one; milliseconds. */
+  readonly lease?: { readonly term: number; readonly wait: number };
   /** What the schema of the type returned; may hold secrets. */
   readonly options: Readonly<Record<string, unknown>>;
 }

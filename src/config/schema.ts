@@ -87,6 +87,16 @@ export const mountSchema = z.strictObject({
     .enum(['sidecar', 'reject', 'lastWriterWins'])
     .default('sidecar')
     .describe('what becomes of bytes that lost against another host'),
+  locking: z
+    .enum(['none', 'lease'])
+    .default('none')
+    .describe('lease: one host at a time has a file open for writing, others wait'),
+  leaseTerm: duration()
+    .default(30_000)
+    .describe('how long a host that does not answer any more keeps others waiting'),
+  leaseWait: duration()
+    .optional()
+    .describe('how long an open for writing waits for another host; left out: 30 s more than the term'),
 });
 
 /** The first is the default: a tree of this host is watched, a remote store remembered for a time. */
@@ -142,7 +152,7 @@ function mountVariants(name: string, type: MountType): JsonObject[] {
   );
   const commonProperties = {
     ...common.properties,
-    ...(type.placement === 'remote' && { acl: false }),
+    ...(type.placement === 'remote' ? { acl: false } : { locking: { const: 'none' } }),
     ...(type.writesThrough && { writeBack: { const: 'close' } }),
     type: { const: name },
     freshness: { enum: freshnessOf[type.placement] },

@@ -170,6 +170,7 @@ function checkMount(
       remedy: 'write close, or leave the key out',
     });
   }
+  const lease = leaseOf(commonResult, value.type, type, path, document, problems);
   const ttls = folders(commonResult?.ttls ?? {}, [...path, 'ttls'], document, problems);
   if (commonResult === undefined || options === undefined) return undefined;
   // A key of the same name in both would be read by the wrong one.
@@ -186,8 +187,42 @@ function checkMount(
     acl: type.placement === 'inline' && (commonResult.acl ?? inherited?.allowOther === true),
     writeBack: commonResult.writeBack,
     conflicts: commonResult.conflicts,
+    ...(lease !== undefined && { lease }),
     options,
   };
+}
+
+/** Milliseconds: below the shortest, renewing would keep the store busy; the longest is what another host believes. */
+const TERMS = { shortest: 2000, longest: 3_600_000 };
+const LONGER_THAN_TERM = 30_000;
+
+function leaseOf(
+  mount: z.output<typeof mountSchema> | undefined,
+  name: string,
+  { placement }: MountTypes[string],
+  path: Path,
+  document: ConfigurationDocument,
+  problems: Problem[],
+): MountConfiguration['lease'] {
+  if (mount?.locking !== 'lease') return undefined;
+  const { leaseTerm: term, leaseWait: wait = term + LONGER_THAN_TERM } = mount;
+  if (placement === 'inline') {
+    problems.push({
+      place: document.place([...path, 'locking']),
+      what: `locking: lease is not for a mount of type ${name}`,
+      why: 'it keeps hosts from each other, and this one has no others',
+      remedy: 'leave the key out',
+    });
+  }
+  if (term < TERMS.shortest || term > TERMS.longest) {
+    problems.push({
+      place: document.place([...path, 'leaseTerm']),
+      what: `leaseTerm is ${term / 1000} s`,
+      why: 'a lease lasts from 2 s to an hour',
+      remedy: 'write a time between them, or leave the key out (30s)',
+    });
+  }
+  return { term, wait };
 }
 
 /** Paths of folders as the store knows them: without slashes around. */

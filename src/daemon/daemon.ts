@@ -1,10 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BackendType } from '../backends/backend-type.js';
 import { systemClock } from '../clock/clock.js';
+import { systemTimers } from '../clock/timers.js';
 import type { Configuration, MountConfiguration } from '../config/configuration.js';
 import { errno } from '../errors/errno.js';
 import { MirageError, toPlainError } from '../errors/mirage-error.js';
 import { unmountKernel } from '../fuse/kernel-mount.js';
+import { Leases } from '../leases/leases.js';
 import type { Log } from '../log/log.js';
 import type { Redaction } from '../log/redaction.js';
 import { type LogRecord, logTo } from '../log/text-log.js';
@@ -253,6 +255,7 @@ interface Parts {
   readonly state: StateDirectory;
   readonly releaseCache: (() => void) | undefined;
   readonly stores: Stores;
+  readonly leases: Leases;
   readonly served: ServedFileSystem;
   control?: ControlServer;
 }
@@ -278,7 +281,16 @@ async function openParts(
     if (releaseCache) undo.push(releaseCache);
     const mounts = indexed(configuration.mounts);
     const certificates = new CertificateFile(state.certificates, systemClock);
-    const stores = new Stores(mounts, { types, mountpoint, log, clock: systemClock, certificates });
+    const leases = new Leases({ timers: systemTimers, log, random: Math.random });
+    const stores = new Stores(mounts, {
+      types,
+      mountpoint,
+      log,
+      clock: systemClock,
+      certificates,
+      leases,
+      leaseDirectory: state.leases,
+    });
     undo.push(() => stores.close());
     const access = await stores.openAll();
     refuseNothingReachable(stores, access);
@@ -286,6 +298,8 @@ async function openParts(
       open: (index) => stores.open(index),
       statusText,
       lastError: async () => lastError(),
+      acquireLease: (mount, name, ticket, wait) => leases.acquireLease(mount, name, ticket, wait),
+      releaseLease: (ticket) => leases.releaseLease(ticket),
     };
     const uploads = {
       records: new UploadRecords(state.uploads),
@@ -304,9 +318,10 @@ async function openParts(
         conflicts: state.conflicts,
         journal: state.journal,
         mounts: [...mounts].map(([index, mount]) => {
-          const { path, mode, ttl, ttls, freshness, acl, writeBack, conflicts } = mount;
+          const { path, mode, ttl, ttls, freshness, acl, writeBack, conflicts, lease } = mount;
           const store = access.get(index);
-          return { index, path, mode, ttl, ttls, freshness, acl, writeBack, conflicts, store };
+          const rest = { freshness, acl, writeBack, conflicts, ...(lease && { lease }) };
+          return { index, path, mode, ttl, ttls, ...rest, store };
         }),
       },
       host,
@@ -314,7 +329,7 @@ async function openParts(
       servers: observedServers(new FileServers(stores.backends), pathOf, log),
       log: record,
     });
-    return { mountpoint, binding, log, state, releaseCache, stores, served };
+    return { mountpoint, binding, log, state, releaseCache, stores, leases, served };
   } catch (error) {
     for (const step of undo.reverse()) await step();
     throw error;
@@ -323,6 +338,7 @@ async function openParts(
 
 async function closeParts(parts: Parts, alive: boolean): Promise<void> {
   if (alive) await parts.served.close();
+  await parts.leases.close();
   await parts.stores.close();
   parts.releaseCache?.();
   parts.state.release();

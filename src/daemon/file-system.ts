@@ -5,6 +5,7 @@ import { MirageError } from '../errors/mirage-error.js';
 import type { Binding } from '../fuse/binding.js';
 import type { Log } from '../log/log.js';
 import type { FileServerPort } from '../ports/file-server-port.js';
+import type { LeasePort } from '../ports/lease-port.js';
 import type { StorePort } from '../ports/store-port.js';
 import { ControlVolume } from '../vfs/control/control-volume.js';
 import { HostVolume } from '../vfs/host/host-volume.js';
@@ -34,7 +35,7 @@ export interface FileSystemPlan {
 
 export type PlannedMount = Pick<
   MountConfiguration,
-  'path' | 'mode' | 'ttl' | 'ttls' | 'freshness' | 'acl' | 'writeBack' | 'conflicts'
+  'path' | 'mode' | 'ttl' | 'ttls' | 'freshness' | 'acl' | 'writeBack' | 'conflicts' | 'lease'
 > & {
   readonly index: number;
   /** undefined: not reachable yet. */
@@ -55,7 +56,7 @@ export interface MountedFileSystem {
 }
 
 /** What a mounted file system asks of the daemon. */
-export interface FileSystemHost {
+export interface FileSystemHost extends LeasePort {
   /** Tries an unreachable store again. */
   open(index: number): Promise<StoreAccess>;
   /** The text of `.mirage/status`. */
@@ -124,7 +125,7 @@ class Volumes {
     this.#plan = plan;
     this.#environment = environment;
     const { metadataFile, journal, cache, conflicts, listedNodes } = plan;
-    const { port, log } = environment;
+    const { port, log, host } = environment;
     this.#objects = new ObjectVolumes({
       metadataFile,
       journal,
@@ -132,6 +133,7 @@ class Volumes {
       conflicts,
       listedNodes,
       port,
+      leases: host,
       log,
     });
     const context = (index: number, path: string, mode: VolumeContext['mode']): VolumeContext => ({

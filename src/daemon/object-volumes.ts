@@ -9,6 +9,7 @@ import type { Log } from '../log/log.js';
 import type { MetadataStore } from '../metadata/contract.js';
 import { Journal } from '../metadata/journal.js';
 import { openMetadata } from '../metadata/open-metadata.js';
+import type { LeasePort } from '../ports/lease-port.js';
 import { RoutedStores } from '../ports/routed-stores.js';
 import type { StorePort } from '../ports/store-port.js';
 import { stagedFileOf } from '../vfs/object/journal/intent.js';
@@ -25,12 +26,13 @@ export interface ObjectVolumesOptions {
   /** Entries of a listing that become nodes. */
   readonly listedNodes: number;
   readonly port: StorePort;
+  readonly leases: LeasePort;
   readonly log: Log;
 }
 
 export type ObjectMount = Pick<
   MountConfiguration,
-  'path' | 'mode' | 'ttl' | 'ttls' | 'freshness' | 'writeBack' | 'conflicts'
+  'path' | 'mode' | 'ttl' | 'ttls' | 'freshness' | 'writeBack' | 'conflicts' | 'lease'
 > & { readonly index: number };
 
 interface Shared {
@@ -58,6 +60,7 @@ export class ObjectVolumes {
     return new ObjectVolume({
       port: writeBehind ?? this.#options.port,
       ...(writeBehind !== undefined && { writeBehind }),
+      ...(writeBehind !== undefined && mount.lease && { leases: this.#options.leases }),
       mount: mount.index,
       identity,
       metadata,

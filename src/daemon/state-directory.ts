@@ -9,6 +9,8 @@ export interface StateDirectory {
   readonly conflicts: string;
   readonly journal: string;
   readonly certificates: string;
+  /** Folder of what is known of our own leases. */
+  readonly leases: string;
   readonly uploads: string;
   readonly log: string;
   /** Lets the next daemon have it. */
@@ -29,6 +31,7 @@ export function takeStateDirectory(path: string): StateDirectory {
     conflicts,
     journal: join(path, 'journal.log'),
     certificates: join(path, 'certificates.json'),
+    leases: join(path, 'leases'),
     uploads: join(path, 'uploads'),
     log: logFile(path),
     release: lock,

@@ -1,3 +1,5 @@
+import type { LeaseStatus } from '../leases/leases.js';
+
 /** What `mirage status --json` prints: plain data, stable names, never a secret. */
 export interface DaemonStatus {
   readonly pid: number;
@@ -29,4 +31,6 @@ export interface MountStatus {
   /** What the store was found to honour. */
   readonly probed: Readonly<Record<string, string | number | boolean>>;
   readonly counters?: Readonly<Record<string, number>>;
+  /** With `locking: lease`: what is open for writing here, or is waited for. */
+  readonly leases?: readonly LeaseStatus[];
 }

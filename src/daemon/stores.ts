@@ -3,9 +3,12 @@ import type { BackendType, Certificates, OpenedBackend } from '../backends/backe
 import { type Backend, type Capabilities, type HostTree, hasHostTree } from '../backends/contract.js';
 import { backendType } from '../backends/custom/type.js';
 import { type FileServerFeatures, hasFileServer } from '../backends/file-server.js';
+import { hideOwnFolder } from '../backends/layers/own-folder.js';
 import type { Clock } from '../clock/clock.js';
 import type { MountConfiguration } from '../config/configuration.js';
 import { MirageError } from '../errors/mirage-error.js';
+import { locksOf } from '../leases/choose.js';
+import type { Leases } from '../leases/leases.js';
 import type { Log } from '../log/log.js';
 import type { StoreFeatures } from '../ports/store-port.js';
 import { featuresOf } from '../transfer/transfer.js';
@@ -45,6 +48,9 @@ export interface StoresOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly certificates: Certificates;
+  readonly leases: Leases;
+  /** Folder of what is known of our own leases. */
+  readonly leaseDirectory: string;
 }
 
 /**
@@ -128,9 +134,11 @@ export class Stores {
         certificates,
       });
       store.opened = opened;
+      this.#keepLeases(index, configuration, opened.backend);
       store.error = undefined;
-      this.backends[index] = opened.backend;
-      return this.#access(store, opened);
+      const access = this.#access(store, opened);
+      this.backends[index] = access.kind === 'objects' ? hideOwnFolder(opened.backend) : opened.backend;
+      return access;
     } catch (cause) {
       const timedOut = deadline.aborted && !isUnreachable(cause);
       store.error = new MirageError(
@@ -167,6 +175,19 @@ export class Stores {
     };
   }
 
+  #keepLeases(index: number, { lease, mode, path }: MountConfiguration, backend: Backend): void {
+    if (lease === undefined || mode === 'read') return;
+    if (hasFileServer(backend)) {
+      throw new MirageError('locking: lease is not for a file server', {
+        errno: 'ENOTSUP',
+        hint: 'leave locking out for this mount',
+      });
+    }
+    const { leases, leaseDirectory: folder, clock } = this.#options;
+    const method = locksOf(backend, { folder, mount: path, term: lease.term, clock });
+    leases.add(index, { method, wait: lease.wait });
+  }
+
   /** A mounted folder that holds the mount point would show the mount inside of itself, and the daemon would wait for itself. */
   #refuseRecursion(configuration: MountConfiguration, tree: HostTree): void {
     if (!isWithin(this.#options.mountpoint, fstatSync(tree.root))) return;
@@ -184,7 +205,7 @@ export class Stores {
   }
 
   status(): readonly MountStatus[] {
-    return [...this.#stores.values()].map(({ configuration, opened, error }) => ({
+    return [...this.#stores].map(([index, { configuration, opened, error }]) => ({
       path: configuration.path,
       type: configuration.type,
       mode: configuration.mode,
@@ -192,6 +213,7 @@ export class Stores {
       ...(opened === undefined && error && { error: explain(error) }),
       probed: opened?.probed ?? {},
       ...(opened?.counters && { counters: opened.counters() }),
+      ...(configuration.lease && { leases: this.#options.leases.status(index) }),
     }));
   }
 

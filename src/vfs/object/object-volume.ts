@@ -39,6 +39,7 @@ import { Reading } from './reading.js';
 import { Moves } from './rename.js';
 import { TreeMoves } from './rename-tree.js';
 import { SiblingReadAhead } from './sibling-read-ahead.js';
+import { WriteLeases } from './write-leases.js';
 import { Writing } from './writing.js';
 
 const BLOCK = 4096;
@@ -52,6 +53,8 @@ export class ObjectVolume implements Volume {
   readonly #directories: Directories;
   readonly #commits: Commits;
   readonly #copies: Copies;
+  readonly #handles = new OpenHandles();
+  readonly #leases: WriteLeases | undefined;
   readonly #files: OpenFiles;
   readonly #reading: Reading;
   readonly #writing: Writing;
@@ -66,7 +69,8 @@ export class ObjectVolume implements Volume {
     this.#directories = new Directories(nodes);
     this.#commits = new Commits(nodes);
     this.#copies = new Copies(nodes, this.#commits);
-    const handles = new OpenHandles();
+    const handles = this.#handles;
+    this.#leases = parts.leases && new WriteLeases(nodes, parts.leases);
     const siblings = new SiblingReadAhead(nodes, this.#directories.contentFirst);
     this.#reading = new Reading(this.#copies, handles, siblings);
     this.#writing = new Writing(nodes, this.#commits, this.#copies, handles);
@@ -108,7 +112,9 @@ export class ObjectVolume implements Volume {
   }
 
   open(call: Call, node: NodeId, mode: OpenMode, reply: OpenReply): Answer<void> {
-    return this.#files.open(this.#slot(node), mode, reply, call);
+    const slot = this.#slot(node);
+    if (this.#leases?.wanted(mode.flags)) return this.#openAlone(this.#leases, call, node, mode, reply);
+    return this.#files.open(slot, mode, reply, call);
   }
   read(
     call: Call,
@@ -130,9 +136,12 @@ export class ObjectVolume implements Volume {
     return this.#writing.fsync(handle);
   }
   release(_call: Call, _node: NodeId, handle: Handle): void {
+    const { inode } = this.#handles.get(handle);
     this.#files.release(handle);
+    this.#leases?.released(handle, inode);
   }
-  create(call: Call, parent: NodeId, name: ByteString, mode: number, open: OpenMode): CreateAnswer {
+  create(call: Call, parent: NodeId, name: ByteString, mode: number, open: OpenMode): Answer<CreateAnswer> {
+    if (this.#leases !== undefined) return this.#createAlone(this.#leases, call, parent, name, mode, open);
     return this.#files.create(call, this.#slot(parent), name, mode, open);
   }
   temporary(call: Call, parent: NodeId, mode: number, open: OpenMode): CreateAnswer {
@@ -177,7 +186,11 @@ export class ObjectVolume implements Volume {
     node: NodeId,
     change: AttributeChange,
   ): Promise<{ attributes: Attributes; attributesValid: number }> {
-    const attributes = await this.#attributes.setattr(call, this.#slot(node), change);
+    const set = () => this.#attributes.setattr(call, this.#slot(node), change);
+    const byPath = change.size !== undefined && change.handle === undefined;
+    const attributes = await (byPath && this.#leases !== undefined
+      ? this.#leases.during(call, this.#slot(node), set)
+      : set());
     return { attributes, attributesValid: this.#nodes.fullyValid };
   }
   getxattr(_call: Call, node: NodeId, name: ByteString, reply: ExtendedAttributeReply): Answer<void> {
@@ -265,9 +278,51 @@ export class ObjectVolume implements Volume {
     return [...this.#commits.pending(), ...behind];
   }
   async close(): Promise<void> {
+    this.#leases?.close();
     this.#commits.stop();
     await this.#nodes.writeBehind?.close();
     this.#nodes.close();
+  }
+
+  /** No other host has the file open for writing from here on, and what the last one wrote is what is opened. */
+  async #openAlone(
+    leases: WriteLeases,
+    call: Call,
+    node: NodeId,
+    mode: OpenMode,
+    reply: OpenReply,
+  ): Promise<void> {
+    const { table } = this.#nodes;
+    const slot = this.#slot(node);
+    table.pin(slot);
+    try {
+      const open = async () => this.#files.open(slot, mode, reply, call);
+      await leases.open(call, slot, mode.flags, open, () => reply.handle);
+    } finally {
+      table.unpin(slot);
+    }
+  }
+
+  async #createAlone(
+    leases: WriteLeases,
+    call: Call,
+    parent: NodeId,
+    name: ByteString,
+    mode: number,
+    open: OpenMode,
+  ): Promise<CreateAnswer> {
+    const slot = this.#slot(parent);
+    const { table } = this.#nodes;
+    table.pin(slot);
+    try {
+      const create = async () => {
+        await this.#files.refuseMade(slot, name, open);
+        return this.#files.create(call, slot, name, mode, open);
+      };
+      return await leases.create(call, slot, name, open.flags, create, (made) => made.open.handle);
+    } finally {
+      table.unpin(slot);
+    }
   }
 
   #slot(node: NodeId): Slot {

@@ -26,7 +26,7 @@ import type { Reading } from './reading.js';
 import type { SiblingReadAhead } from './sibling-read-ahead.js';
 import { clearPrivileges, type Writing } from './writing.js';
 
-const { O_RDONLY, O_WRONLY, O_TRUNC, O_APPEND, O_DIRECT } = constants;
+const { O_RDONLY, O_WRONLY, O_TRUNC, O_APPEND, O_DIRECT, O_EXCL } = constants;
 const O_ACCMODE = 3;
 /** Milliseconds within which the kernel opens again what it was sent back for. */
 const COMES_AGAIN = 2000;
@@ -285,6 +285,16 @@ export class OpenFiles {
     nodes.publish(inode, true);
     nodes.touchDirectory(parent);
     return this.#made(inode, open);
+  }
+
+  /** What the kernel takes for absent another host may have made meanwhile: ESTALE makes it look again. */
+  async refuseMade(parent: Slot, name: ByteString, { flags }: OpenMode): Promise<void> {
+    await this.#directories.askStore(parent, name);
+    const record = this.#nodes.entry(parent, name);
+    if (record === undefined || record.kind === 'absent') return;
+    throw new MirageError(`${name} was made by another host`, {
+      errno: (flags & O_EXCL) !== 0 ? 'EEXIST' : 'ESTALE',
+    });
   }
 
   temporary(call: Call, parent: Slot, mode: number, open: OpenMode): CreateAnswer {

@@ -1,6 +1,7 @@
 /** What an object volume is made of. */
 import type { ContentStore } from '../../content/contract.js';
 import type { MetadataStore } from '../../metadata/contract.js';
+import type { LeasePort } from '../../ports/lease-port.js';
 import type { MountIndex, StorePort } from '../../ports/store-port.js';
 import type { VolumeContext } from '../volume.js';
 import type { WriteBehind } from './journal/write-behind.js';
@@ -22,6 +23,8 @@ export interface ObjectVolumeParts {
   /** The store; `writeBehind` itself where there is one. */
   readonly port: StorePort;
   readonly writeBehind?: WriteBehind;
+  /** Where writers are to be kept from each other's files: `locking: lease`. */
+  readonly leases?: LeasePort;
   readonly mount: MountIndex;
   /** What is mounted (endpoint, bucket, prefix): its inode numbers and cached rows belong to it. */
   readonly identity: string;
