@@ -1,14 +1,16 @@
-import { rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from '@jest/globals';
+import type { Certificates } from '../../src/backends/backend-type.js';
 import { bytesSource, patternSource } from '../../src/backends/conformance/check.js';
-import type { Backend } from '../../src/backends/contract.js';
+import type { Backend, Precondition } from '../../src/backends/contract.js';
 import { open } from '../../src/backends/webdav/open.js';
 import { webdavOptions } from '../../src/backends/webdav/options.js';
 import { systemClock } from '../../src/clock/clock.js';
+import { until } from '../mounted/process.js';
 import { startApacheDav } from '../servers/apache-dav.js';
 import { startNextcloud } from '../servers/nextcloud.js';
 import { quietLog } from '../servers/quiet.js';
@@ -20,8 +22,9 @@ afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
-async function opened(options: Record<string, unknown>, writable = false) {
+async function opened(options: Record<string, unknown>, writable = false, certificates?: Certificates) {
   const one = await open(webdavOptions.parse(options), {
+    ...(certificates && { certificates }),
     log: quietLog,
     clock: systemClock,
     writable,
@@ -178,6 +181,71 @@ test('files are made in the root of the server, also when somebody has tidied up
   const { entries } = await backend.list('', undefined, context);
   expect(entries.map(({ key }) => key).sort()).toEqual(['a', 'b', 'c', 'd', 'e']);
   expect(entries.map(({ attributes }) => attributes?.writer).sort()).toEqual(['a', 'b', 'c', 'd', 'e']);
+}, 9_000);
+
+test('what a killed daemon has left on the server, the next mount removes', async () => {
+  const server = await startApacheDav();
+  ends.push(() => server.stop());
+  const remembered = new Map<string, unknown>();
+  const certificates: Certificates = {
+    read: (store) => remembered.get(store),
+    write: (store, value) => void remembered.set(store, value),
+  };
+  const first = await opened({ url: server.url }, true, certificates);
+  const { validator } = await first.backend.write(
+    'file',
+    bytesSource('before'),
+    { precondition: { kind: 'absent' }, attributes: { writer: 'first' } },
+    context,
+  );
+  await first.backend.close?.();
+  const owner = [...remembered.values()].find((value) => typeof value === 'string');
+  const body = `<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope><D:locktype><D:write/></D:locktype><D:owner>${owner}</D:owner></D:lockinfo>`;
+  const locked = await fetch(`${server.url}/file`, {
+    method: 'LOCK',
+    headers: { timeout: 'Second-60' },
+    body,
+  });
+  expect(locked.status).toBe(200);
+  await fetch(`${server.url}/.mirage-uploads/`, { method: 'MKCOL' });
+  for (const name of [`${owner}-half`, 'mirage-another-host-half']) {
+    await fetch(`${server.url}/.mirage-uploads/${name}`, { method: 'PUT', body: 'half' });
+  }
+  const second = await opened({ url: server.url }, true, certificates);
+  expect(second.probed).toMatchObject({ remembered: true, locks: true });
+  expect(readdirSync(join(server.folder, '.mirage-uploads')).filter((name) => !name.startsWith('.'))).toEqual(
+    ['mirage-another-host-half'],
+  );
+  const precondition = { kind: 'match', validator: validator ?? '' } as const;
+  await second.backend.write('file', bytesSource('after'), { precondition }, context);
+  expect(readFileSync(join(server.folder, 'file'), 'utf8')).toBe('after');
+}, 9_000);
+
+test('a write that was carried out without its attributes is known again, another one is not', async () => {
+  const server = await startApacheDav();
+  ends.push(() => server.stop());
+  const { backend } = await opened({ url: server.url }, true);
+  const write = (key: string, precondition: Precondition) =>
+    backend.write(key, bytesSource('mine'), { precondition, attributes: { writer: 'me' } }, context);
+  // Another client, which waits while a lock on the folder is still ours: Apache says so with 207 or 423.
+  const put = (key: string, body: string) =>
+    until(async () => {
+      const { status } = await fetch(`${server.url}/${key}`, { method: 'PUT', body });
+      return status === 201 || status === 204;
+    }, `${key} is written`);
+  await put('new', 'mine');
+  expect(await write('new', { kind: 'absent' })).toMatchObject({ attributes: { writer: 'me' } });
+  await expect(write('new', { kind: 'absent' })).rejects.toMatchObject({ errno: 'ESTALE' });
+  await put('foreign', 'other');
+  await expect(write('foreign', { kind: 'absent' })).rejects.toMatchObject({ errno: 'ESTALE' });
+  await put('old', 'base');
+  const base = (await backend.stat('old', context))?.validator ?? '';
+  await put('old', 'mine');
+  expect(await write('old', { kind: 'match', validator: base })).toMatchObject({
+    attributes: { writer: 'me' },
+  });
+  await expect(write('old', { kind: 'match', validator: base })).rejects.toMatchObject({ errno: 'ESTALE' });
+  expect((await backend.stat('old', context))?.attributes?.writer).toBe('me');
 }, 9_000);
 
 describe('Nextcloud', () => {

@@ -1,15 +1,16 @@
 /** A folder of a WebDAV server (Apache mod_dav): the same suite as for a disk, and what goes wrong on a server. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { startApacheDav } from '../servers/apache-dav.js';
 import type { DavServer } from '../servers/dav-server.js';
+import { startFaultyHttp } from '../servers/faulty-http.js';
 import { startNginxDav } from '../servers/nginx-dav.js';
 import { type DelayProxy, startDelayProxy } from '../servers/proxy.js';
 import type { Limits } from './expectations.js';
 import { isRoot, Mirage } from './mount.js';
 import { describePosix } from './posix.js';
-import { must, run, shell, until } from './process.js';
+import { must, python, run, shell, until } from './process.js';
 import { describePrograms } from './programs.js';
 
 const webdav = (url: string, keys: Record<string, unknown> = {}) => ({
@@ -37,6 +38,174 @@ describe('a WebDAV mount', () => {
 
   describePosix(() => mirage.path('dav'), { limits, entries: 300 });
   describePrograms(() => mirage.path('dav'), { limits });
+});
+
+describe('a WebDAV mount and its server', () => {
+  let server: DavServer;
+  let mirage: Mirage;
+  const there = (name: string) => join(server.folder, name);
+  beforeAll(async () => {
+    server = await startApacheDav();
+    mirage = await Mirage.start({ mounts: { '/dav': webdav(server.url) } });
+  }, 90_000);
+  afterAll(async () => {
+    await mirage?.dispose();
+    await server?.stop();
+  }, 90_000);
+
+  test('what close or fsync has accepted is on the WebDAV server', async () => {
+    await shell('printf closed > f', mirage.path('dav'));
+    expect(readFileSync(there('f'), 'utf8')).toBe('closed');
+    await must(
+      python,
+      [
+        '-c',
+        "import os; f = os.open('f', os.O_RDWR); os.pwrite(f, b'synced', 0); os.fsync(f); print(open('f').read())",
+      ],
+      { cwd: mirage.path('dav') },
+    );
+    expect(readFileSync(there('f'), 'utf8')).toBe('synced');
+    await shell('mkdir d && mv f d/g', mirage.path('dav'));
+    expect(readFileSync(there('d/g'), 'utf8')).toBe('synced');
+    expect(existsSync(there('f'))).toBe(false);
+  }, 60_000);
+
+  test('what another WebDAV client wrote meanwhile is not overwritten', async () => {
+    await shell('printf base > shared', mirage.path('dav'));
+    const writer = run(
+      python,
+      [
+        '-c',
+        `
+import errno, os, time
+fd = os.open('shared', os.O_RDWR)
+os.pwrite(fd, b'mine', 0)
+open('opened', 'w').close()
+deadline = time.monotonic() + 60
+while not os.path.exists('go'):
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+try:
+    os.fsync(fd)
+    print('none')
+except OSError as e:
+    print(errno.errorcode[e.errno])
+`,
+      ],
+      { cwd: mirage.path('dav') },
+    );
+    await until(() => existsSync(there('opened')), 'the writer has opened the file');
+    const put = await fetch(`${server.url}/shared`, { method: 'PUT', body: 'the other client' });
+    expect(put.status).toBe(204);
+    await shell('touch go', mirage.path('dav'));
+    expect((await writer).stdout.trim()).toBe('ESTALE');
+    expect(readFileSync(there('shared'), 'utf8')).toBe('the other client');
+  }, 90_000);
+
+  test('attributes and symlinks are kept by a WebDAV server that keeps properties', async () => {
+    const own = await Mirage.start({ mounts: { '/dav': webdav(server.url) } });
+    try {
+      const look =
+        "stat -c '%A %y %s' kept link && readlink link && getfattr --only-values -n user.note kept && cat kept";
+      await shell(
+        "printf text > kept && chmod 751 kept && setfattr -n user.note -v value kept && touch -d '2001-02-03 04:05:06.789012345' kept && ln -s kept link",
+        own.path('dav'),
+      );
+      const before = await shell(look, own.path('dav'));
+      expect(before).toContain('04:05:06.789012345');
+      expect(await own.stop()).toBe(0);
+      for (const name of ['state', 'cache']) rmSync(join(own.folder, name), { recursive: true });
+      await own.restart();
+      expect(await shell(look, own.path('dav'))).toBe(before);
+    } finally {
+      await own.dispose();
+    }
+  }, 90_000);
+
+  test('what was acknowledged reaches a WebDAV server after a kill of the daemon', async () => {
+    const own = await Mirage.start({ mounts: { '/dav': webdav(server.url, { writeBack: 'async' }) } });
+    try {
+      await shell(
+        'mkdir k && for i in $(seq 20); do echo $i > k/$i; done && mv k/1 k/one && echo more >> k/2',
+        own.path('dav'),
+      );
+      await own.crash();
+      own.kill();
+      await own.restart();
+      await shell('echo alive > k/after', own.path('dav'));
+      expect((await own.mirage('drain', own.mountpoint)).code).toBe(0);
+      const names = readdirSync(there('k')).filter((name) => !name.startsWith('.'));
+      expect(names).toHaveLength(21);
+      expect(readFileSync(there('k/one'), 'utf8')).toBe('1\n');
+      expect(readFileSync(there('k/2'), 'utf8')).toBe('2\nmore\n');
+      expect(readFileSync(there('k/after'), 'utf8')).toBe('alive\n');
+    } finally {
+      await own.dispose();
+    }
+  }, 120_000);
+
+  test('a WebDAV server that lies is believed nothing', async () => {
+    const entry = (href: string, properties: string) =>
+      `<D:response><D:href>${href}</D:href><D:propstat><D:prop>${properties}</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>`;
+    const file = (href: string, etag = '"1"') =>
+      entry(
+        href,
+        `<D:resourcetype/><D:getcontentlength>10</D:getcontentlength><D:getetag>${etag}</D:getetag>`,
+      );
+    const folder = entry('/', '<D:resourcetype><D:collection/></D:resourcetype>');
+    const names = [
+      '/whole',
+      '/short',
+      '/loop',
+      '/page',
+      '/../up',
+      '/a%2Fb',
+      'https://evil.example/x',
+      '/d/e',
+    ];
+    const listing = (responses: string) => `<D:multistatus xmlns:D="DAV:">${responses}</D:multistatus>`;
+    const faulty = await startFaultyHttp();
+    const etag = { etag: '"1"' };
+    faulty.on('/', (request, response) => {
+      const all = folder + names.map((name) => file(name)).join('') + file('/weak', 'W/"1"');
+      response.writeHead(207).end(listing(request.headers.depth === '1' ? all : folder));
+    });
+    faulty.on('/whole', (_request, response) => void response.writeHead(200, etag).end('0123456789'));
+    faulty.on('/weak', (_request, response) => {
+      response.writeHead(200, { etag: 'W/"1"' }).end('0123456789');
+    });
+    faulty.on('/short', (_request, response) => {
+      response.writeHead(200, { ...etag, 'content-length': '10' }).write('01234');
+      setImmediate(() => response.destroy());
+    });
+    faulty.on('/loop', (_request, response) => void response.writeHead(302, { location: '/loop' }).end());
+    faulty.on('/page', (_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' }).end('<html>Sign in</html>');
+    });
+    const own = await Mirage.start({ mounts: { '/dav': webdav(faulty.origin, { mode: 'read' }) } });
+    try {
+      expect((await shell('ls', own.path('dav'))).split('\n').filter(Boolean)).toEqual([
+        'loop',
+        'page',
+        'short',
+        'weak',
+        'whole',
+      ]);
+      expect(await shell('cat whole weak', own.path('dav'))).toBe('01234567890123456789');
+      for (const [name, reason] of [
+        ['short', 'Input/output error'],
+        ['loop', 'Too many levels of symbolic links'],
+        ['page', 'Input/output error'],
+      ] as const) {
+        const ended = await run('cat', [name], { cwd: own.path('dav') });
+        expect(ended).toMatchObject({ code: 1, stdout: '' });
+        expect(ended.stderr).toContain(reason);
+      }
+    } finally {
+      await own.dispose();
+      await faulty.stop();
+    }
+  }, 120_000);
 });
 
 describe('a WebDAV server that fails', () => {
