@@ -181,7 +181,11 @@ export class Tree {
     return reply;
   }
 
-  async node(path: string): Promise<NodeId> {
+  node(path: string): Promise<NodeId> {
+    return again(() => this.#walk(path));
+  }
+
+  async #walk(path: string): Promise<NodeId> {
     let node = ROOT;
     for (const name of parts(path)) {
       // Below a file there is nothing: the kernel says ENOTDIR without asking.
@@ -200,8 +204,8 @@ export class Tree {
     return [parent, latin(name)];
   }
 
-  async stat(path: string): Promise<Attributes> {
-    return this.fstat(await this.node(path));
+  stat(path: string): Promise<Attributes> {
+    return again(async () => this.fstat(await this.#walk(path)));
   }
 
   async fstat(node: NodeId): Promise<Attributes> {
@@ -310,14 +314,8 @@ export class Tree {
     return { node: entry.nodeId, handle: open.handle, keepCache: open.keepCache };
   }
 
-  /** Looks the name up once more after an ESTALE, as the kernel does. */
-  async open(path: string, flags = 0): Promise<Open> {
-    try {
-      return await this.openNode(await this.node(path), flags);
-    } catch (error) {
-      if (errnoOf(error) !== errno.ESTALE) throw error;
-      return this.openNode(await this.node(path), flags);
-    }
+  open(path: string, flags = 0): Promise<Open> {
+    return again(async () => this.openNode(await this.#walk(path), flags));
   }
 
   async openNode(node: NodeId, flags = 0): Promise<Open> {
@@ -393,6 +391,16 @@ export async function errorOf(call: Answer<unknown> | (() => Answer<unknown>)): 
     return 'success';
   } catch (error) {
     return errnoName(errnoOf(error));
+  }
+}
+
+/** A call that names a path begins once more after an ESTALE, as in the kernel. */
+async function again<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (errnoOf(error) !== errno.ESTALE) throw error;
+    return work();
   }
 }
 

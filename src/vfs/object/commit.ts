@@ -8,6 +8,7 @@ import type { StagedFile } from '../../content/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { type Name, ROOT_SLOT } from '../inodes/inode-table.js';
 import { Gate } from '../inodes/turn.js';
+import { AttributeWrites } from './attribute-writes.js';
 import { keepConflict } from './conflicts.js';
 import type { Inode } from './inode.js';
 import type { Nodes } from './nodes.js';
@@ -31,6 +32,7 @@ export class Commits {
   /** Single files go together, the rename of a directory alone. */
   readonly gate = new Gate();
   readonly #nodes: Nodes;
+  readonly #attributes: AttributeWrites;
   readonly #unsaved = new Set<Inode>();
   readonly #running = new Set<Promise<unknown>>();
   readonly #retries = new Retries((inode) => this.inBackground(inode, this.#saveLater(inode), true));
@@ -38,6 +40,7 @@ export class Commits {
 
   constructor(nodes: Nodes) {
     this.#nodes = nodes;
+    this.#attributes = new AttributeWrites(nodes);
   }
 
   /** Content and attributes are in the store (or the journal) when this resolves. Throws ESTALE for a lost race, once. */
@@ -256,69 +259,17 @@ export class Commits {
   }
 
   async #saveAttributes(inode: Inode, names: readonly Name[]): Promise<void> {
-    const nodes = this.#nodes;
-    const { port, mount } = nodes;
     const changes = inode.attributesChanged;
-    // A nonce of its own, by which an answer that was lost is read back.
-    const attributes = nodes.stored(inode, randomUUID());
-    const features = port.features(mount);
-    const changedElsewhere: Name[] = [];
-    for (const { parent, name } of names) {
-      const key = nodes.keyOf(parent, name);
-      const base = inode.base(parent, name);
-      let info: ObjectInfo | undefined;
-      if (inode.kind === 'directory' && base === undefined) {
-        if (features.directories) info = await this.makeMarker(key, attributes);
-      } else if (features.setAttributes) {
-        info = await this.#setAttributes(key, inode.kind, attributes, base);
-        if (info === undefined) changedElsewhere.push({ parent, name });
-      }
-      if (info?.validator === undefined) continue;
-      inode.setBase(parent, name, info.validator);
-      inode.storeModified = info.modified;
-      if (inode.kind === 'file' && name === names[0]?.name) await nodes.relabel(inode, { parent, name });
-    }
+    const changedElsewhere = await this.#attributes.save(inode, names);
     inode.attributesSaved = Math.max(inode.attributesSaved, changes);
     if (!inode.needsAttributes) this.#unsaved.delete(inode);
-    nodes.publish(inode, true);
-    for (const { parent, name } of changedElsewhere) nodes.expire(parent, name);
+    this.#nodes.publish(inode, true);
+    for (const { parent, name } of changedElsewhere) this.#nodes.expire(parent, name);
   }
 
   /** The object of a directory itself, with these attributes whether it was there or not. */
-  async makeMarker(key: string, attributes: StoredAttributes): Promise<ObjectInfo> {
-    const { port, mount } = this.#nodes;
-    try {
-      return await port.createDirectory(mount, key, attributes);
-    } catch (error) {
-      if (!MirageError.is(error, 'EEXIST') || !port.features(mount).setAttributes) throw error;
-      return port.setAttributes(mount, key, 'directory', attributes, { kind: 'any' });
-    }
-  }
-
-  /**
-   * Attributes do not depend on the content: where another version came in between, they go to that one. Undefined: what is there, if
-   * anything, is not known here until the store is asked again.
-   */
-  async #setAttributes(
-    key: string,
-    kind: 'file' | 'directory',
-    attributes: StoredAttributes,
-    base: Validator | undefined,
-  ): Promise<ObjectInfo | undefined> {
-    const { port, mount } = this.#nodes;
-    const precondition: Precondition =
-      base === undefined ? { kind: 'any' } : { kind: 'match', validator: base };
-    try {
-      return await port.setAttributes(mount, key, kind, attributes, precondition);
-    } catch (error) {
-      if (!MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
-      const found = await port.stat(mount, key);
-      // Removed by another host: what nobody has any more needs no attributes.
-      if (found?.validator === undefined || found.kind !== kind) return undefined;
-      const kept = { ...attributes, writer: found.attributes?.writer };
-      await port.setAttributes(mount, key, kind, kept, { kind: 'match', validator: found.validator });
-      return undefined;
-    }
+  makeMarker(key: string, attributes: StoredAttributes): Promise<ObjectInfo> {
+    return this.#attributes.makeMarker(key, attributes);
   }
 
   /** Nobody has the file open and all of it is in the store: what was staged becomes the clean cache file. */

@@ -8,7 +8,7 @@ import type { ObjectInfo, Precondition, Validator } from '../../../backends/cont
 import { MirageError } from '../../../errors/mirage-error.js';
 import type { Log } from '../../../log/log.js';
 import type { MountIndex, StorePort } from '../../../ports/store-port.js';
-import { type Intent, type IntentOf, isOf, nonceOf, type PutIntent } from './intent.js';
+import { type IntentOf, isOf, nonceOf, type PutIntent } from './intent.js';
 import type { Outcome, Work } from './queue.js';
 import { Removals } from './removals.js';
 import type { TreeMover } from './tree-mover.js';
@@ -318,6 +318,3 @@ const isCurable = (error: MirageError): boolean =>
 
 const asMirageError = (error: unknown): MirageError =>
   MirageError.is(error) ? error : new MirageError(String(error), { errno: 'EIO', cause: error });
-
-export const intentName = (intent: Intent): string =>
-  intent.kind === 'copy' || intent.kind === 'moveTree' ? `${intent.from} → ${intent.key}` : intent.key;

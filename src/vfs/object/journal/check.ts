@@ -8,8 +8,7 @@ import type { CheckOptions, Finding } from '../../../errors/finding.js';
 import { MirageError } from '../../../errors/mirage-error.js';
 import type { Log } from '../../../log/log.js';
 import { Journal, type NewRecord, readJournal } from '../../../metadata/journal.js';
-import { intentName } from './carry-out.js';
-import { intentSchema, type PutIntent } from './intent.js';
+import { intentName, intentSchema, type PutIntent } from './intent.js';
 import { restoreStaged } from './staged-bytes.js';
 
 export interface JournalPlaces {

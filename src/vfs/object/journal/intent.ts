@@ -137,3 +137,18 @@ export const isDirectoryIntent = (intent: Intent): boolean =>
 
 export const keysOf = (intent: Intent): readonly string[] =>
   intent.kind === 'copy' || intent.kind === 'moveTree' ? [intent.key, intent.from] : [intent.key];
+
+export const intentName = (intent: Intent): string =>
+  intent.kind === 'copy' || intent.kind === 'moveTree' ? `${intent.from} → ${intent.key}` : intent.key;
+
+const words: Record<Intent['kind'], string> = {
+  put: 'to be stored',
+  remove: 'to be removed',
+  makeDirectory: 'directory to be made',
+  removeDirectory: 'directory to be removed',
+  setAttributes: 'attributes to be stored',
+  copy: 'to be copied or renamed',
+  moveTree: 'directory to be renamed',
+};
+
+export const intentInWords = (intent: Intent): string => `${intentName(intent)}: ${words[intent.kind]}`;

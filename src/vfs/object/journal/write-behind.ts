@@ -14,11 +14,7 @@ import type {
   Timestamp,
   Validator,
 } from '../../../backends/contract.js';
-import type { Clock } from '../../../clock/clock.js';
-import type { Timers } from '../../../clock/timers.js';
 import { MirageError } from '../../../errors/mirage-error.js';
-import type { Log } from '../../../log/log.js';
-import type { Journal } from '../../../metadata/journal.js';
 import type {
   CommitRequest,
   CopyRequest,
@@ -28,20 +24,20 @@ import type {
   StoreFeatures,
   StorePort,
 } from '../../../ports/store-port.js';
-import { CarryOut, intentName } from './carry-out.js';
-import {
-  attributesNonce,
-  futureOf,
-  type Intent,
-  intentSchema,
-  isOf,
-  type PutIntent,
-  provisional,
-} from './intent.js';
+import { timestamp } from '../../inodes/attributes-of.js';
+import { Admission } from './admission.js';
+import { type Begun, BegunChanges } from './begun-changes.js';
+import { Bookkeeping, INLINE } from './bookkeeping.js';
+import { CarryOut } from './carry-out.js';
+import { attributesNonce, futureOf, type Intent, intentInWords, provisional } from './intent.js';
+import { LentBytes } from './lent-bytes.js';
 import type { Outcomes } from './outcomes.js';
+import type { WriteBehindParts } from './parts.js';
 import { PendingView } from './pending-view.js';
-import { type Change, Queue, type Work } from './queue.js';
+import { Queue } from './queue.js';
+import { directoriesOf, recover } from './recovery.js';
 import { StagedBytes } from './staged-bytes.js';
+import { tellTo } from './telling.js';
 import { TreeMover } from './tree-mover.js';
 import { Versions } from './versions.js';
 
@@ -53,35 +49,8 @@ const REMOVALS = 4000;
 const OPEN_REST = 2000;
 /** How long the end of a mount waits for what is under way, milliseconds. */
 const CLOSING = 5000;
-/** Up to this size, bytes, the journal itself has the bytes of a file, too: one sync instead of three. */
-const INLINE = 64 * 1024;
 /** How long attributes alone wait for more of them, milliseconds. */
 const ATTRIBUTES_REST = 1000;
-
-export interface WriteBehindParts {
-  readonly port: StorePort;
-  readonly mount: MountIndex;
-  /** What is mounted: its records are told from those of other mounts by it. */
-  readonly identity: string;
-  readonly journal: Journal;
-  /** Folder of the staged bytes, on the disk of the cache. */
-  readonly directory: string;
-  /** When a change is answered: by the store, or when the journal has it. */
-  readonly answers: 'close' | 'async';
-  /** Bytes that may wait, beyond which writers do. */
-  readonly limit: number;
-  /** False: the last writer wins, whatever is there. */
-  readonly conditional: boolean;
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly log: Log;
-}
-
-/** A change that is made at the store itself while the journal knows of it. */
-export interface Begun {
-  /** It is done, or undone. */
-  end(): void;
-}
 
 export class WriteBehind implements StorePort {
   readonly async: boolean;
@@ -94,11 +63,10 @@ export class WriteBehind implements StorePort {
   readonly #view: PendingView;
   readonly #capabilities: Capabilities;
   #carryOut: CarryOut | undefined;
-  /** Bytes of all files that wait. */
-  #staged = 0;
-  /** Works by the name of the bytes that they send. */
-  readonly #sequences = new Map<string, number>();
-  #whenLess: (() => void)[] = [];
+  readonly #lent: LentBytes;
+  readonly #admission: Admission;
+  readonly #books: Bookkeeping;
+  readonly #begun: BegunChanges;
 
   constructor(parts: WriteBehindParts) {
     const { port, mount, journal, identity, timers, log } = parts;
@@ -117,9 +85,22 @@ export class WriteBehind implements StorePort {
       nextSequence: () => journal.nextSequence(),
       carryOut: async (work) => {
         const outcome = await (this.#carryOut as CarryOut).run(work);
-        if (outcome.kind === 'done') this.#done(work);
+        if (outcome.kind === 'done') this.#books.done(work);
         return outcome;
       },
+    });
+    this.#lent = new LentBytes(this.#queue, this.#bytes);
+    this.#admission = new Admission(parts.limit, () => this.#queue.drain());
+    this.#begun = new BegunChanges(journal, identity, () => this.#now());
+    this.#books = new Bookkeeping({
+      journal,
+      identity,
+      queue: this.#queue,
+      versions: this.#versions,
+      bytes: this.#bytes,
+      lent: this.#lent,
+      admission: this.#admission,
+      log,
     });
     this.#view = new PendingView(port, mount, this.#queue, this.#versions, this.#bytes);
     // Behind the journal the strongest way there is is taken; what is promised to the volume is the same for all.
@@ -127,17 +108,8 @@ export class WriteBehind implements StorePort {
     this.#capabilities = this.async
       ? { ...capabilities, preconditions: { ...capabilities.preconditions, ...all } }
       : capabilities;
-    for (const record of journal.recordsOf(identity)) {
-      const parsed = intentSchema.safeParse(record.intent);
-      if (!parsed.success) {
-        throw new MirageError('the journal holds a change that this version does not know', {
-          errno: 'EINVAL',
-          hint: 'start the version of Mirage that wrote it',
-          cause: parsed.error,
-        });
-      }
-      this.#queue.recover(record.sequence, parsed.data);
-      if (parsed.data.kind === 'put') this.#staged += parsed.data.size;
+    for (const intent of recover(journal, identity, this.#queue)) {
+      if (intent.kind === 'put') this.#admission.count(intent.size);
     }
     if (this.#queue.size > 0)
       log.info('changes that an earlier run left are carried out', { changes: this.#queue.size });
@@ -152,39 +124,7 @@ export class WriteBehind implements StorePort {
       directory: this.#bytes.directory,
       versions: this.#versions,
       trees: new TreeMover(this.#port, this.#mount, log, conditional),
-      outcomes: {
-        settled: (key, before, info, work) => {
-          const { intent } = work;
-          const file = intent.kind === 'put' ? intent.file : undefined;
-          outcomes.settled({
-            key: this.#presentKey(key, work),
-            before,
-            info,
-            latest: this.#isLatest(key, work),
-            release: () => {
-              if (file !== undefined) this.#bytes.remove(file);
-            },
-          });
-        },
-        refused: (work, error, found) =>
-          outcomes.refused({
-            intent: work.intent,
-            key: this.#presentKey(work.intent.key, work),
-            error,
-            found,
-            latest: this.#isLatest(work.intent.key, work),
-            keep: async (path) => {
-              if (work.intent.kind === 'put') await this.#bytes.keep(work.intent.file, path);
-            },
-          }),
-        isOvertaken: (work, writer) =>
-          this.#queue
-            .at(work.intent.key)
-            .some(
-              ({ sequence, intent }) =>
-                sequence > work.sequence && 'nonce' in intent && isOf(writer, intent.nonce),
-            ),
-      },
+      outcomes: tellTo(outcomes, this.#queue, this.#bytes),
       log,
     });
     // Uploads that an earlier run began and nobody will go on with. It may fail as the store may: the next start sees to it then.
@@ -195,14 +135,7 @@ export class WriteBehind implements StorePort {
 
   /** Directories with changes that the volume may not know of: what is cached of them is to be asked again. */
   recoveredDirectories(): ReadonlySet<string> {
-    const directories = new Set<string>();
-    for (const { intent } of this.#queue.all()) {
-      for (const key of 'from' in intent ? [intent.key, intent.from] : [intent.key]) {
-        directories.add(key.slice(0, Math.max(0, key.lastIndexOf('/'))));
-        if (intent.kind === 'moveTree') directories.add(key);
-      }
-    }
-    return directories;
+    return directoriesOf([...this.#queue.all()].map(({ intent }) => intent));
   }
 
   // What reads see.
@@ -252,7 +185,7 @@ export class WriteBehind implements StorePort {
     if (!this.async) {
       await this.#queue.settle(key);
       await this.#bytes.adopt(fd, size, file);
-      const begun = this.#begin(put);
+      const begun = this.#begun.begin(put);
       try {
         const now = await this.#versions.precondition(key, precondition);
         return await this.#port.commit(mount, { ...request, attributes, precondition: now }, signal);
@@ -262,8 +195,7 @@ export class WriteBehind implements StorePort {
       }
     }
     this.#refuseTooLong(key);
-    await this.#room(size);
-    this.#staged += size;
+    await this.#admission.admit(size);
     try {
       await this.#bytes.adopt(fd, size, file);
       const small = size <= INLINE ? this.#bytes.whole(fd, size) : undefined;
@@ -271,7 +203,7 @@ export class WriteBehind implements StorePort {
       await this.#accept(put, request.open === true ? OPEN_REST : 0, small);
     } catch (error) {
       this.#bytes.remove(file);
-      this.#less(size);
+      this.#admission.release(size);
       throw error;
     }
     return futureOf({ key, nonce, at: put.at }, 'file', size, attributes);
@@ -399,68 +331,20 @@ export class WriteBehind implements StorePort {
 
   /** With `close`: the journal knows of a rename that the volume carries out itself, so that a crash half-way is mended. */
   beginMove(request: CopyRequest): Begun {
-    const { from, to, match, precondition, attributes, size } = request;
-    const nonce = attributes?.writer ?? randomUUID();
-    const made = { key: to, nonce, at: this.#now() };
-    return this.#begin({
-      kind: 'copy',
-      ...made,
-      from,
-      match,
-      precondition,
-      attributes: { ...attributes, writer: nonce },
-      size: size ?? 0,
-      removes: true,
-    });
+    return this.#begun.move(request);
   }
-  async beginMoveTree(from: string, to: string, attributes: StoredAttributes): Promise<Begun> {
-    const made = { key: to, nonce: randomUUID(), at: this.#now() };
-    const begun = this.#begin({ kind: 'moveTree', ...made, from, attributes });
-    await this.#parts.journal.durable();
-    return begun;
-  }
-
-  #begin(intent: Intent): Begun {
-    const { journal, identity } = this.#parts;
-    const sequence = journal.nextSequence();
-    journal.change([], [{ sequence, identity, intent }]);
-    return { end: () => journal.change([sequence], []) };
+  beginMoveTree(from: string, to: string, attributes: StoredAttributes): Promise<Begun> {
+    return this.#begun.moveTree(from, to, attributes);
   }
 
   // Barriers.
 
-  /**
-   * A writer goes on with a file whose bytes were journaled. Undefined: nobody reads them, and nobody will before it commits again or
-   * gives the file back; else a promise of that.
-   */
+  /** See `LentBytes`. */
   recall(files: readonly string[]): undefined | Promise<void> {
-    const sequences = files.flatMap((file) => this.#sequences.get(file) ?? []);
-    const running = sequences.filter((sequence) => this.#queue.stateOf(sequence) === 'running');
-    if (running.length > 0)
-      return Promise.all(running.map((each) => this.#queue.gone(each))).then(() => undefined);
-    const begun = files.filter((file) => {
-      const sequence = this.#sequences.get(file);
-      return sequence !== undefined && this.#queue.stateOf(sequence) === 'begun';
-    });
-    // The store may have these bytes or not: what is sent once more must be the same.
-    if (begun.length > 0) return this.#part(begun);
-    for (const sequence of sequences) this.#queue.hold(sequence);
-    return undefined;
+    return this.#lent.recall(files);
   }
-
-  async #part(files: readonly string[]): Promise<void> {
-    for (const file of files) {
-      await this.#bytes.part(file);
-      this.#sequences.delete(file);
-    }
-  }
-
-  /** The writer is gone, whatever it has done. */
   giveBack(files: readonly string[]): void {
-    for (const file of files) {
-      const sequence = this.#sequences.get(file);
-      if (sequence !== undefined) this.#queue.release(sequence);
-    }
+    this.#lent.giveBack(files);
   }
 
   /** What concerns a key is at the store. */
@@ -472,20 +356,16 @@ export class WriteBehind implements StorePort {
   async drain(): Promise<void> {
     await this.#queue.drain();
     if (this.#queue.size === 0) return;
-    const problems = [...this.#queue.all()].flatMap(({ problem }) =>
-      problem === undefined ? [] : [problem],
-    );
-    throw (
-      problems[0] ??
-      new MirageError(`${this.#queue.size} changes are not on their store yet`, { errno: 'EIO' })
-    );
+    const problem = [...this.#queue.all()].find((work) => work.problem !== undefined)?.problem;
+    const count = this.#queue.size;
+    throw problem ?? new MirageError(`${count} changes are not on their store yet`, { errno: 'EIO' });
   }
 
   /** Changes that wait, in words. */
   pending(): string[] {
     return [...this.#queue.all()].map(({ intent, problem }) => {
       const why = problem === undefined ? '' : ` (${problem.message})`;
-      return `${intentName(intent)}: ${words[intent.kind]}${why}`;
+      return intentInWords(intent) + why;
     });
   }
 
@@ -509,93 +389,8 @@ export class WriteBehind implements StorePort {
   // The journal.
 
   async #accept(intent: Intent, rest = 0, bytes?: Uint8Array): Promise<void> {
-    this.#queue.add(intent, (change) => this.#note(change, bytes), rest);
+    this.#queue.add(intent, (change) => this.#books.note(change, bytes), rest);
     await this.#parts.journal.durable();
-  }
-
-  #note({ drop, add }: Change, bytes: Uint8Array | undefined): void {
-    const { journal, identity } = this.#parts;
-    journal.change(
-      drop.map(({ sequence }) => sequence),
-      add.map(({ sequence, intent }) => ({
-        sequence,
-        identity,
-        intent,
-        bytes: intent.kind === 'put' ? (bytes ?? this.#inlineAgain(intent, drop)) : undefined,
-      })),
-    );
-    const kept = new Set<string>();
-    for (const { sequence, intent } of add) {
-      if (intent.kind !== 'put') continue;
-      kept.add(intent.file);
-      this.#sequences.set(intent.file, sequence);
-    }
-    for (const { intent } of drop) {
-      if (intent.kind !== 'put' || kept.has(intent.file)) continue;
-      this.#sequences.delete(intent.file);
-      this.#bytes.remove(intent.file);
-      this.#less(intent.size);
-    }
-  }
-
-  /** A put that takes the place of another one and sends the same bytes has them in the journal as that one had. */
-  #inlineAgain({ file, size }: PutIntent, drop: readonly Work[]): Uint8Array | undefined {
-    const same = drop.some(({ intent }) => intent.kind === 'put' && intent.file === file);
-    return same ? this.#inlineOf({ file, size }) : undefined;
-  }
-
-  #inlineOf({ file, size }: Pick<PutIntent, 'file' | 'size'>): Uint8Array | undefined {
-    return size <= INLINE ? this.#bytes.content(file) : undefined;
-  }
-
-  #done(work: Work): void {
-    const { journal, log, identity } = this.#parts;
-    // What waits for a version speaks of it as the store does from now on: the next start would not know.
-    const renamed = this.#queue.reword(work.sequence, (intent) => this.#versions.named(intent));
-    try {
-      journal.change(
-        [work.sequence],
-        renamed.map(({ sequence, intent }) => ({
-          sequence,
-          identity,
-          intent,
-          bytes: intent.kind === 'put' ? this.#inlineOf(intent) : undefined,
-        })),
-      );
-    } catch (error) {
-      log.error(
-        'the journal could not be told that a change is done; it is looked at again at the next start',
-        {
-          why: String(error),
-        },
-      );
-    }
-    if (work.intent.kind !== 'put') return;
-    this.#sequences.delete(work.intent.file);
-    this.#bytes.remove(work.intent.file);
-    this.#less(work.intent.size);
-  }
-
-  #less(bytes: number): void {
-    this.#staged -= bytes;
-    const waiting = this.#whenLess;
-    this.#whenLess = [];
-    for (const tell of waiting) tell();
-  }
-
-  /** Waits until there is room for more bytes. ENOSPC: nothing makes room. */
-  async #room(bytes: number): Promise<void> {
-    const { limit } = this.#parts;
-    while (this.#staged > 0 && this.#staged + bytes > limit) {
-      const less = new Promise<void>((resolve) => this.#whenLess.push(resolve));
-      const before = this.#staged;
-      await Promise.race([less, this.#queue.drain()]);
-      if (this.#staged < before) continue;
-      throw new MirageError(`${limit} bytes wait for their store, which does not take them`, {
-        errno: 'ENOSPC',
-        hint: 'see .mirage/last-error for what keeps the store from taking them, or raise cache.size',
-      });
-    }
   }
 
   #refuseTooLong(key: string): void {
@@ -603,34 +398,7 @@ export class WriteBehind implements StorePort {
     throw new MirageError(`${key}: the store takes no key as long`, { errno: 'ENAMETOOLONG' });
   }
 
-  /** Nothing that was asked for later speaks of the same key. */
-  #isLatest(key: string, work: Work): boolean {
-    return this.#queue.at(key).every(({ sequence }) => sequence <= work.sequence);
-  }
-
-  /** Where the volume has a key by now: directories above it may have been moved since. */
-  #presentKey(key: string, work: Work): string {
-    let now = key;
-    for (const { sequence, intent } of this.#queue.trees) {
-      if (sequence <= work.sequence || intent.kind !== 'moveTree') continue;
-      if (now.startsWith(`${intent.from}/`)) now = intent.key + now.slice(intent.from.length);
-    }
-    return now;
-  }
-
   #now(): Timestamp {
-    const milliseconds = this.#parts.clock.wall();
-    const seconds = Math.floor(milliseconds / 1000);
-    return { seconds, nanoseconds: Math.floor((milliseconds - seconds * 1000) * 1e6) };
+    return timestamp(this.#parts.clock.wall());
   }
 }
-
-const words: Record<Intent['kind'], string> = {
-  put: 'to be stored',
-  remove: 'to be removed',
-  makeDirectory: 'directory to be made',
-  removeDirectory: 'directory to be removed',
-  setAttributes: 'attributes to be stored',
-  copy: 'to be copied or renamed',
-  moveTree: 'directory to be renamed',
-};
