@@ -1,8 +1,12 @@
 // @ts-check
 /**
- * A WebDAV mount beside davfs2 on the same Apache, `node bench/remote/webdav.mjs [milliseconds of round trip]`. Every row is one piece of work, timed
- * by turns on each mount; "cold" is a mount that was made for this row and has seen other names only. Files are written until they are on the server: davfs2
- * runs with `delay_upload 0`, which makes close upload them.
+ * A WebDAV mount beside davfs2 on the same Apache, `node bench/remote/webdav.mjs [milliseconds of round trip] [part of a row's name]`. Each side does
+ * every row once a round, by turns, on a mount that was just made and has seen other names only.
+ *
+ * The same promise on both sides: davfs2 (`delay_upload 0`, its default is 10 s) sends a file after close has returned, and so does Mirage with
+ * `writeBack: async`, which has it in its journal on disk by then. Rows that write end when every file is whole on the server. davfs2 locks a file while it
+ * is open, as it does by default; without locks it may overwrite what another client wrote meanwhile, and is only shown, as is Mirage with
+ * `writeBack: close`, which davfs2 has nothing like.
  */
 import {
   chmodSync,
@@ -10,15 +14,14 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort, timed } from '../shared/measure.mjs';
 import { Mount } from '../shared/mount.mjs';
 import { endChildren, run, start, until } from '../shared/processes.mjs';
 import { median } from '../shared/statistics.mjs';
@@ -29,28 +32,10 @@ const cli = join(process.env.MIRAGE_BUILD ?? join(root, 'dist'), 'cli', 'main.js
 const ROUNDS = 3;
 const FILES = 1000;
 const SMALL = 100;
+const WITHOUT_LOCKS = 'davfs2 without locks';
 
 /** @typedef {{ folder: string, url: string, server: string, source: string, fresh: () => string }} Bench */
 /** @typedef {{ name: string, mount: (bench: Bench) => Promise<{ path: string, close: () => Promise<void> }> }} Side */
-
-/** @returns {Promise<number>} */
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      probe.close(() => resolve(address && typeof address === 'object' ? address.port : 0));
-    });
-  });
-}
-
-/** @param {() => Promise<unknown>} work @returns {Promise<number>} seconds */
-async function timed(work) {
-  const started = performance.now();
-  await work();
-  return (performance.now() - started) / 1000;
-}
 
 /** @param {string} directory */
 async function startApache(directory) {
@@ -99,7 +84,7 @@ async function startApache(directory) {
 
 /** @param {'close' | 'async'} writeBack @returns {Side} */
 const mirage = (writeBack) => ({
-  name: writeBack === 'close' ? 'mirage' : 'mirage, writeBack async',
+  name: writeBack === 'async' ? 'mirage' : 'mirage, writeBack: close',
   async mount({ url, fresh }) {
     const folder = fresh();
     const path = join(folder, 'mnt');
@@ -126,7 +111,7 @@ const mirage = (writeBack) => ({
 
 /** @param {0 | 1} locks @returns {Side} */
 const davfs = (locks) => ({
-  name: `davfs2, use_locks ${locks}`,
+  name: locks === 1 ? 'davfs2' : WITHOUT_LOCKS,
   async mount({ url, fresh }) {
     const folder = fresh();
     const path = join(folder, 'mnt');
@@ -161,64 +146,71 @@ const davfs = (locks) => ({
 });
 
 /**
- * Every row: seconds of one piece of work on a mount that was just made.
- * @type {{ name: string, rounds?: number, work: (path: string, bench: Bench, side: string) => Promise<number> }[]}
+ * Files whose names and sizes the mount shows are whole on the server, too.
+ * @param {string} path in the mount
+ * @param {string} there the same on the server
+ */
+async function arrived(path, there) {
+  const shown = await run(['find', path, '-type', 'f', '-printf', '%s %P\n']);
+  const missing = shown.split('\n').filter((line) => line !== '');
+  const whole = () => {
+    for (let line = missing.at(-1); line !== undefined; line = missing.at(-1)) {
+      const [size, name = ''] = line.split(/ (.*)/s);
+      if (statSync(join(there, name), { throwIfNoEntry: false })?.size !== Number(size)) return false;
+      missing.pop();
+    }
+    return true;
+  };
+  if (!(await until(whole, 120))) throw new Error(`${path}: ${missing.at(-1)} is not on the server`);
+}
+
+/**
+ * Every row: one piece of work on a mount that has not seen these names. Rows that write are told from those that read: only in them locks matter.
+ * @type {{ name: string, writes?: true, before?: (path: string) => Promise<unknown>, work: (path: string, bench: Bench, tag: string) => Promise<unknown> }[]}
  */
 export const rows = [
-  {
-    name: `ls -l of ${FILES} files, cold`,
-    work: (path) => timed(() => run(['ls', '-l', join(path, 'many')])),
-  },
+  { name: `ls -l of ${FILES} files, cold`, work: (path) => run(['ls', '-l', join(path, 'many')]) },
   {
     name: `ls -l of ${FILES} files, warm`,
-    async work(path) {
-      await run(['ls', '-l', join(path, 'many')]);
-      return timed(() => run(['ls', '-l', join(path, 'many')]));
-    },
+    before: (path) => run(['ls', '-l', join(path, 'many')]),
+    work: (path) => run(['ls', '-l', join(path, 'many')]),
   },
-  { name: 'read 1 MB, cold', work: (path) => timed(() => run(['cat', join(path, 'medium')])) },
+  {
+    name: `find -printf of ${FILES} files, cold`,
+    work: (path) => run(['find', join(path, 'found'), '-printf', '%s %T@ %p\n']),
+  },
+  { name: 'read 1 MB, cold', work: (path) => run(['cat', join(path, 'medium')]) },
   {
     name: 'read 100 MB, cold',
-    work: (path) => timed(() => run(['dd', `if=${path}/large`, 'of=/dev/null', 'bs=1M', 'status=none'])),
+    work: (path) => run(['dd', `if=${path}/large`, 'of=/dev/null', 'bs=1M', 'status=none']),
   },
   {
-    name: 'write 1 MB, until it is on the server',
-    async work(path, { server, source }, side) {
-      const name = `written-${side}-${process.hrtime.bigint()}`;
-      // davfs2 sends it when the kernel lets go of the file, which nobody waits for: what counts is when it is there.
-      const whole = () => statSync(join(server, name), { throwIfNoEntry: false })?.size === 1e6;
-      const seconds = await timed(async () => {
-        await run(['cp', join(source, 'medium'), join(path, name)]);
-        if (!(await until(whole, 60))) throw new Error(`${name} is not on the server`);
-      });
-      return seconds;
+    name: 'write 1 MB',
+    writes: true,
+    async work(path, { server, source }, tag) {
+      const name = `written-${tag}`;
+      await run(['cp', join(source, 'medium'), join(path, name)]);
+      await arrived(join(path, name), join(server, name));
     },
   },
   {
-    name: `cp -r of ${SMALL} small files, durable`,
-    async work(path, { server, source }, side) {
-      const name = `tree-${side}-${process.hrtime.bigint()}`;
-      const seconds = await timed(async () => {
-        await run(['cp', '-r', join(source, 'tree'), join(path, name)], { seconds: 300 });
-        const whole = () =>
-          readdirSync(join(server, name)).filter((file) => !file.startsWith('.')).length === SMALL;
-        if (!(await until(whole, 120))) throw new Error(`${name} is not whole on the server`);
-      });
-      return seconds;
+    name: `cp -r of ${SMALL} small files`,
+    writes: true,
+    async work(path, { server, source }, tag) {
+      const name = `tree-${tag}`;
+      await run(['cp', '-r', join(source, 'tree'), join(path, name)], { seconds: 300 });
+      await arrived(join(path, name), join(server, name));
     },
   },
   {
     name: 'git clone',
-    rounds: 1,
-    work: (path, { source }, side) =>
-      timed(() =>
-        run(
-          ['git', 'clone', '-q', '--no-hardlinks', join(source, 'repository'), join(path, `clone-${side}`)],
-          {
-            seconds: 600,
-          },
-        ),
-      ),
+    writes: true,
+    async work(path, { server, source }, tag) {
+      const name = `clone-${tag}`;
+      const command = ['git', 'clone', '-q', '--no-hardlinks', join(source, 'repository'), join(path, name)];
+      await run(command, { seconds: 600 });
+      await arrived(join(path, name), join(server, name));
+    },
   },
 ];
 
@@ -248,7 +240,8 @@ async function prepare(folder) {
 /** Other work before the clock starts: what is cold are names and bytes, not programs. @param {string} path @param {string} tag */
 async function exercise(path, tag) {
   const folder = join(path, 'other');
-  await run(['sh', '-c', `ls -l '${folder}' && cat '${folder}'/*`]);
+  for (let round = 0; round < 3; round++) await run(['ls', '-l', join(path, `before-${round}`)]);
+  await run(['sh', '-c', `cat '${path}/before' '${folder}'/* > /dev/null`]);
   for (let index = 0; index < 5; index++)
     await run(['cp', join(folder, 'file-0'), join(path, `made-${tag}-${index}`)]);
 }
@@ -263,13 +256,16 @@ async function measure(folder, roundTrip, only = '') {
   chmodSync(folder, 0o755);
   const source = await prepare(folder);
   const { port, data, server } = await startApache(join(folder, 'apache'));
-  mkdirSync(join(data, 'many'), { mode: 0o777 });
-  for (let index = 0; index < FILES; index++) writeFileSync(join(data, 'many', `file-${index}`), `${index}`);
+  for (const name of ['many', 'found', 'before-0', 'before-1', 'before-2']) {
+    mkdirSync(join(data, name), { mode: 0o777 });
+    for (let index = 0; index < FILES; index++) writeFileSync(join(data, name, `file-${index}`), `${index}`);
+  }
   mkdirSync(join(data, 'other'), { mode: 0o777 });
   for (let index = 0; index < 30; index++)
     writeFileSync(join(data, 'other', `file-${index}`), 'x'.repeat(9999));
   writeFileSync(join(data, 'medium'), Buffer.alloc(1e6, 'medium'));
   writeFileSync(join(data, 'large'), Buffer.alloc(100e6, 'large'));
+  writeFileSync(join(data, 'before'), Buffer.alloc(20e6, 'before'));
   await run(['chown', '-R', 'www-data', data]);
   const proxy = roundTrip > 0 ? await proxied(port, roundTrip) : undefined;
   let mounts = 0;
@@ -285,40 +281,56 @@ async function measure(folder, roundTrip, only = '') {
       return path;
     },
   };
-  const sides = [mirage('close'), mirage('async'), davfs(1), davfs(0)];
-  const figures = [];
+  const sides = [mirage('async'), davfs(1), davfs(0), mirage('close')];
+  const chosen = rows.filter((row) => row.name.includes(only));
+  /** @type {Map<string, Record<string, number[]>>} row → side → seconds */
+  const seconds = new Map(chosen.map((row) => [row.name, {}]));
   try {
-    for (const { name, rounds = ROUNDS, work } of rows.filter((row) => row.name.includes(only))) {
-      /** @type {Record<string, number[]>} */
-      const values = Object.fromEntries(sides.map((side) => [side.name, []]));
-      for (let round = 0; round < rounds; round++) {
-        for (const [index, side] of sides.entries()) {
-          const mount = await side.mount(context);
-          try {
-            await exercise(mount.path, `${index}-${round}`);
-            values[side.name]?.push(await work(mount.path, context, `${index}-${round}`));
-          } catch (error) {
-            // A peer that cannot do a row has no figure in it.
-            if (side.name.startsWith('mirage')) throw error;
-            console.error(`${side.name}, ${name}: ${String(error)}`);
-          } finally {
-            await mount.close();
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [index, side] of sides.entries()) {
+        const tag = `${index}-${round}`;
+        const mount = await side.mount(context);
+        try {
+          await exercise(mount.path, tag);
+          for (const row of chosen) {
+            // Locks and the moment of writing do not matter to what is read.
+            if (!row.writes && index > 1) continue;
+            await row.before?.(mount.path);
+            const time = await timed(() => row.work(mount.path, context, tag));
+            const values = seconds.get(row.name) ?? {};
+            values[side.name] ??= [];
+            values[side.name]?.push(time / 1000);
           }
+        } catch (error) {
+          // A peer that cannot do a row has no figure in it.
+          if (side.name.startsWith('mirage')) throw error;
+          console.error(`${side.name}: ${String(error)}`);
+        } finally {
+          await mount.close();
         }
       }
-      const row = `${name}, ${roundTrip} ms`;
-      figures.push({ row, better: /** @type {'less'} */ ('less'), factor: 1, values });
-      const shown = Object.entries(values).map(
-        ([side, seconds]) => `${side} ${median(seconds).toFixed(3)} s`,
-      );
-      console.error(`${row}: ${shown.join(', ')}`);
     }
   } finally {
     proxy?.close();
     server.child.kill('SIGTERM');
     await until(() => server.child.exitCode !== null || server.child.signalCode !== null, 5);
   }
-  return figures;
+  const better = /** @type {'less'} */ ('less');
+  return [...seconds].flatMap(([name, { [WITHOUT_LOCKS]: without, ...values }]) => {
+    const row = `${name}, ${roundTrip} ms`;
+    console.error(
+      `${row}: ${[...Object.entries(values), [WITHOUT_LOCKS, without ?? []]]
+        .map(([side, each]) => `${side} ${median(/** @type {number[]} */ (each)).toFixed(3)} s`)
+        .join(', ')}`,
+    );
+    const figure = { row, better, factor: 1, values };
+    if (without === undefined) return [figure];
+    const shown = { mirage: values.mirage ?? [], [WITHOUT_LOCKS]: without };
+    return [
+      figure,
+      { row: `${row}, beside one that may overwrite`, better, factor: undefined, values: shown },
+    ];
+  });
 }
 
 /** Seconds of every row, on the server next door and on one that is 10 ms away. @param {string} folder */
