@@ -13,8 +13,8 @@ import type {
 } from '../contract.js';
 import { type Answer, discard, type HttpClient, isWithSlash, resolveUrl, show } from './client.js';
 import { refusal } from './errors.js';
-import { type IndexEntry, parseHtmlIndex, parseJsonIndex } from './index-page.js';
-import { cutTo, type IndexTraits, traitsOf, unbelieved } from './index-traits.js';
+import { cutTo } from './index-traits.js';
+import { directory, Indexes } from './indexes.js';
 import type { Given, Places } from './places.js';
 import { type Poured, pour } from './pour.js';
 import { isDigest, Verified } from './verified.js';
@@ -24,8 +24,6 @@ import { conditionOf, type Described, describe, type Headers, header, isStrong }
 const EVERYTHING = 2 ** 40;
 /** A range of at least so many bytes, which are not everything, takes the short way from the socket to the sink. */
 const LARGE = 2 ** 20;
-/** The largest index that is read, bytes. */
-const LARGEST_INDEX = 64 * 2 ** 20;
 /** Files whose size and version a HEAD told, to notice when a GET says otherwise. */
 const REMEMBERED = 10_000;
 
@@ -60,20 +58,18 @@ export class HttpBackend implements Backend {
   readonly #client: HttpClient;
   readonly #places: Places;
   readonly #webPages: boolean;
-  readonly #log: Log;
   readonly #told = new Map<string, { readonly validator: Validator; readonly size: number }>();
   /** Servers that answer a HEAD with something else than what a GET has. */
   readonly #withoutHead = new Set<string>();
   /** Servers that answer 412 to an If-Match that holds. */
   readonly #withoutIfMatch = new Set<string>();
-  #traits: IndexTraits | undefined;
-  #learning: Promise<IndexTraits> | undefined;
+  readonly #indexes: Indexes;
 
   constructor({ client, places, webPages, log }: HttpBackendOptions) {
     this.#client = client;
     this.#places = places;
     this.#webPages = webPages;
-    this.#log = log;
+    this.#indexes = new Indexes(client, (url, signal) => this.#head(url, signal), log);
   }
 
   async stat(key: string, { signal }: Context): Promise<ObjectInfo | undefined> {
@@ -113,9 +109,7 @@ export class HttpBackend implements Backend {
     }
     const url = this.#places.index(prefix);
     if (url === undefined) throw new MirageError(`${prefix}: no such directory`, { errno: 'ENOENT' });
-    const index = await this.#index(url, context.signal);
-    const traits = await this.#believe(index, url, context);
-    return { entries: index.map((entry) => this.#entry(prefix, entry, traits)), cursor: undefined };
+    return { entries: await this.#indexes.list(prefix, url, context), cursor: undefined };
   }
 
   async read(
@@ -258,96 +252,15 @@ export class HttpBackend implements Backend {
     return isStrong(match) && ranged ? { 'if-range': match } : {};
   }
 
-  async #index(url: URL, signal: AbortSignal): Promise<IndexEntry[]> {
-    const answer = await this.#client.ask({ method: 'GET', url, signal });
-    if (answer.status !== 200) {
-      discard(answer);
-      throw refusal(show(url), answer.status, indexHint(answer.status));
-    }
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    const sink: ByteSink = {
-      write(chunk) {
-        size += chunk.length;
-        if (size > LARGEST_INDEX)
-          throw new MirageError(`${show(url)}: the index is too large`, { errno: 'EFBIG' });
-        chunks.push(chunk);
-      },
-    };
-    const { codings } = describe(answer.status, answer.headers);
-    await pour(answer, { offset: 0, length: EVERYTHING }, sink, {
-      subject: show(url),
-      codings,
-      digest: false,
-      signal,
-    });
-    const text = Buffer.concat(chunks).toString('utf8');
-    const kind = header(answer.headers, 'content-type') ?? '';
-    const entries = /json/i.test(kind)
-      ? parseJsonIndex(text)
-      : /html/i.test(kind)
-        ? parseHtmlIndex(text, answer.url)
-        : undefined;
-    if (entries !== undefined) return entries;
-    throw new MirageError(`${show(url)}: this is no index of a directory`, {
-      errno: 'EIO',
-      hint: 'the server must list its folders (autoindex of nginx, mod_autoindex of Apache), or list the files in the mount: `files`',
-    });
-  }
-
-  /** What can be made of an index. The first one with a file of known size is put to the test. */
-  async #believe(index: readonly IndexEntry[], url: URL, context: Context): Promise<IndexTraits> {
-    if (this.#traits !== undefined) return this.#traits;
-    let sample: IndexEntry | undefined;
-    for (const entry of index) {
-      // Rounding shows in large sizes.
-      if (entry.size !== undefined && entry.size > (sample?.size ?? -1)) sample = entry;
-    }
-    if (sample === undefined) return unbelieved;
-    this.#learning ??= this.#compare(sample, url, context).finally(() => {
-      this.#learning = undefined;
-    });
-    return this.#learning;
-  }
-
-  async #compare(sample: IndexEntry, directoryUrl: URL, { signal }: Context): Promise<IndexTraits> {
-    try {
-      const answer = await this.#head(new URL(`./${encodeURIComponent(sample.name)}`, directoryUrl), signal);
-      discard(answer);
-      if (answer.status !== 200 && answer.status !== 206) return unbelieved;
-      this.#traits = traitsOf(sample, describe(answer.status, answer.headers));
-      return this.#traits;
-    } catch (error) {
-      this.#log.debug('the index could not be put to the test', { reason: String(error) });
-      signal.throwIfAborted();
-      return unbelieved;
-    }
-  }
-
-  #entry(prefix: string, { name, kind, size, modified = 0 }: IndexEntry, traits: IndexTraits): ObjectInfo {
-    const key = prefix === '' ? name : `${prefix}/${name}`;
-    const seconds = modified === 0 ? 0 : modified + traits.zone;
-    const at: Timestamp = { seconds, nanoseconds: 0 };
-    if (kind === 'directory') return { ...directory(key), modified: at };
-    const exact = traits.exactSizes && size !== undefined;
-    const validator = exact ? traits.versionOf?.(modified, size) : undefined;
-    return {
-      key,
-      kind,
-      size: exact ? size : undefined,
-      modified: at,
-      validator,
-      attributes: exact ? {} : undefined,
-    };
-  }
-
   #info(key: string, file: Given, { size, modified, validator }: Described): ObjectInfo {
     return {
       key,
       kind: 'file',
       size,
       modified:
-        file.modified === undefined ? cutTo(this.#traits?.grain ?? 1, modified) : timeOf(file.modified),
+        file.modified === undefined
+          ? cutTo(this.#indexes.traits?.grain ?? 1, modified)
+          : timeOf(file.modified),
       validator,
       attributes: {},
     };
@@ -402,17 +315,6 @@ function versionOf({ size, validator }: Described, poured: Poured): Pick<ObjectI
   };
 }
 
-function directory(key: string): ObjectInfo {
-  return {
-    key,
-    kind: 'directory',
-    size: undefined,
-    modified: { seconds: 0, nanoseconds: 0 },
-    validator: undefined,
-    attributes: {},
-  };
-}
-
 /** A file as the configuration describes it. */
 function given(
   key: string,
@@ -434,11 +336,6 @@ const timeOf = (milliseconds: number): Timestamp => ({
   seconds: Math.floor(milliseconds / 1000),
   nanoseconds: (((milliseconds % 1000) + 1000) % 1000) * 1e6,
 });
-
-const indexHint = (status: number): { hint: string } | undefined =>
-  status === 403
-    ? { hint: 'the server shows no index of this folder; files in it can be opened by their names' }
-    : undefined;
 
 const missing = (key: string): MirageError => new MirageError(`${key}: no such file`, { errno: 'ENOENT' });
 const another = (key: string): MirageError =>
