@@ -243,7 +243,7 @@ async function exercise(path, tag) {
   for (let round = 0; round < 3; round++) await run(['ls', '-l', join(path, `before-${round}`)]);
   await run(['sh', '-c', `cat '${path}/before' '${folder}'/* > /dev/null`]);
   for (let index = 0; index < 5; index++)
-    await run(['cp', join(folder, 'file-0'), join(path, `made-${tag}-${index}`)]);
+    await run(['cp', join(folder, 'file-0'), join(folder, `made-${tag}-${index}`)]);
 }
 
 /**
