@@ -89,6 +89,16 @@ describe('reading', () => {
     await tree.release(young);
   });
 
+  test('a read that finds the version gone makes the next look ask the store, within the time to live', async () => {
+    bucket.put('f', 'old '.repeat(2 ** 19));
+    const old = await tree.open('f');
+    bucket.put('f', 'newer');
+    expect(await errorOf(tree.read(old))).toBe('ESTALE');
+    await tree.release(old);
+    expect((await tree.stat('f')).size).toBe(5);
+    expect(await tree.readFile('f')).toBe('newer');
+  });
+
   test('the kernel keeps its pages while the version is the same, whatever the version is called', async () => {
     const names = Array.from({ length: 16 }, (_, index) => `other${index}`);
     for (const name of ['f', ...names]) bucket.put(name, name);

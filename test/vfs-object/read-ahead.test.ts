@@ -115,9 +115,14 @@ describe('opening a file that a listing has told of', () => {
 
   test('opens the version that has come meanwhile', async () => {
     bucket.put('d/f', 'old');
+    bucket.put('d/g', 'old');
     const nodes = await walk('d');
-    bucket.put('d/f', 'newer');
-    expect(await readNode(nodes.get('f') as NodeId)).toBe('newer');
+    bucket.put('d/f', 'new');
+    expect(await readNode(nodes.get('f') as NodeId)).toBe('new');
+    // The kernel has to hear of another size first.
+    bucket.put('d/g', 'newer');
+    expect(await errorOf(tree.openNode(nodes.get('g') as NodeId))).toBe('ESTALE');
+    expect(await tree.readFile('d/g')).toBe('newer');
   });
 
   test('says that the object is gone', async () => {

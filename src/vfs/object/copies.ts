@@ -43,6 +43,15 @@ export class Copies {
     return { fd: file.fd, size: file.version.size };
   }
 
+  /** The store no longer has the version that an inode is based on: what rows say of its names is asked anew. */
+  outdated(inode: Inode): void {
+    const nodes = this.#nodes;
+    for (const { parent, name } of nodes.table.names(inode.slot)) {
+      const base = inode.base(parent, name);
+      if (base !== undefined && nodes.entry(parent, name)?.validator === base) nodes.expire(parent, name);
+    }
+  }
+
   /**
    * Copies what the store has of an inode by the strongest means there are: a conditional copy; else, for what is not large or
    * is cached anyway, the bytes again in a conditional write; else a look at the target and a plain copy.

@@ -43,8 +43,9 @@ export class Reading {
       return waiting.then(again, async (error: unknown) => {
         // Or have moved, and is to be had under its new name.
         if (inode.turn.busy) await inode.turn.run(async () => undefined);
-        if ((inode.staged ?? inode.clean) === file) throw error;
-        return again();
+        if ((inode.staged ?? inode.clean) !== file) return again();
+        if (MirageError.is(error, 'ESTALE')) this.#copies.outdated(inode);
+        throw error;
       });
     }
     reply.length = length;
