@@ -24,18 +24,13 @@ import { Call } from './call.js';
 import type { Connections } from './connections.js';
 import { statusOf } from './errors.js';
 import { explained, explainWrite, isDirectory, isSymlink, look, type Refusal } from './explain.js';
+import { featuresOf } from './features.js';
+import { Listing } from './listing.js';
 import { OpenFlag, Status } from './packet.js';
 import { Requests, shown } from './requests.js';
 import type { ServerTraits, Session } from './session.js';
 import { readIntoFile, writeFromFile } from './transfer.js';
 
-/** READDIR requests under way: the first answers of a large directory tell that there is more. */
-const FIRST_LISTINGS = 2;
-const MOST_LISTINGS = 16;
-/** OpenSSH answers with a hundred names as long as it has as many: fewer are the last ones. */
-const FULL_PAGE = 64;
-/** Names that a listing remembers, so as not to give them again if it has to begin again. */
-const REMEMBERED_NAMES = 100_000;
 /** A server is busy with one copy for so many bytes at most, and answers nobody else on the connection meanwhile. */
 const COPY_BYTES = 64 * 2 ** 20;
 /** NUL cannot be in a path, and would cut it short at some servers. */
@@ -91,44 +86,8 @@ export class SftpFileServer implements FileServer {
     context: Context,
   ): Promise<void> {
     const place = this.at(path);
-    const given = new Set<string>();
-    return this.#connections.run(context, true, async (ask) => {
-      if (given.size >= REMEMBERED_NAMES) {
-        throw new MirageError(`list ${shown(place)}: the connection was lost in a large directory`, {
-          errno: 'EHOSTDOWN',
-          retryable: true,
-          hint: 'list it again',
-        });
-      }
-      const handle = await explained(ask, { operation: 'list', path: place }, ask.opendir(place));
-      const running: ReturnType<Requests['readdir']>[] = [];
-      const begin = (): void => {
-        const page = ask.readdir(handle, `list ${shown(place)}`);
-        page.catch(() => undefined);
-        running.push(page);
-      };
-      try {
-        let wanted = FIRST_LISTINGS;
-        while (running.length < wanted) begin();
-        for (;;) {
-          const page = await running.shift()!;
-          if (page.length === 0) return;
-          wanted = page.length < FULL_PAGE ? 1 : Math.min(MOST_LISTINGS, wanted * 2);
-          while (running.length < wanted) begin();
-          const entries: ServerEntry[] = [];
-          for (const { name, longname, attributes } of page) {
-            if (!isName(name)) continue;
-            // Only a listing that was begun again can meet a name for the second time.
-            if (given.has(name)) continue;
-            entries.push({ ...this.attributes(attributes, longname), name });
-          }
-          await onPage(entries);
-          if (given.size < REMEMBERED_NAMES) for (const { name } of entries) given.add(name);
-        }
-      } finally {
-        void ask.close(handle).catch(() => undefined);
-      }
-    });
+    const listing = new Listing(place, (wire, longname) => this.attributes(wire, longname), onPage);
+    return this.#connections.run(context, true, (ask) => listing.run(ask));
   }
 
   async readlink(path: string, context: Context): Promise<string> {
@@ -438,31 +397,6 @@ export class SftpFileServer implements FileServer {
     }
   }
 }
-
-function featuresOf({ extensions, readBytes, writeBytes, handles }: ServerTraits): FileServerFeatures {
-  const offers = (name: string): boolean => extensions.has(name);
-  const isOpenSsh = offers('posix-rename@openssh.com');
-  return {
-    renameReplace: isOpenSsh,
-    // By link and unlink, so that the name is never taken from anybody.
-    renameExclusive: true,
-    hardLinks: offers('hardlink@openssh.com'),
-    symlinks: true,
-    fsync: offers('fsync@openssh.com'),
-    statfs: offers('statvfs@openssh.com'),
-    copyRange: offers('copy-data'),
-    linkAttributes: offers('lsetstat@openssh.com'),
-    nanoseconds: false,
-    handlesOutliveNames: isOpenSsh,
-    maximumHandles: handles,
-    maximumRead: readBytes,
-    maximumWrite: writeBytes,
-  };
-}
-
-/** A name that the host's kernel would not let in is no name: it could lead out of the directory. */
-const isName = (name: string): boolean =>
-  name !== '' && name !== '.' && name !== '..' && !name.includes('/') && !name.includes('\0');
 
 async function allOf(requests: readonly Promise<void>[]): Promise<void> {
   for (const request of requests) request.catch(() => undefined);

@@ -7,18 +7,16 @@ import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';
 import type { BlockCache } from './block-cache.js';
+import { interruptible } from './interruptible.js';
+import { follow } from './sequential.js';
+import { overlaps, pairs } from './spans.js';
 
 /** What programs ask for comes in these, bytes: pages of the kernel. */
 const PAGE = 4096;
 /** A file up to this size, bytes, is fetched whole: a request costs more than its bytes. */
 const WHOLE = 32 * 1024;
-/** First window of a sequential reader, bytes, and the largest. */
-const FIRST_WINDOW = 128 * 1024;
-const LAST_WINDOW = 8 * 1024 * 1024;
 /** Bytes of one fetch at most: who waits for one byte waits for all of it. */
 const FETCH = 512 * 1024;
-/** Reads of one sequential pass reach us out of order within the kernel's own read-ahead, bytes. */
-const SLACK = 1024 * 1024;
 /** Bytes of one write to the server at most, those under way at a time, and those that may wait before programs do. */
 const SEND = 1024 * 1024;
 const UNDER_WAY = 8 * 1024 * 1024;
@@ -394,19 +392,6 @@ export class RemoteContent {
   }
 }
 
-/** Moves the cursor on: the window doubles while reads follow each other, and closes after a jump. */
-function follow(cursor: ReadCursor, offset: number, end: number): void {
-  if (offset === 0 && cursor.next === 0) cursor.window = FIRST_WINDOW;
-  else if (Math.abs(offset - cursor.next) > SLACK || cursor.next === 0) {
-    cursor.window = 0;
-    cursor.next = end;
-    return;
-  } else if (end > cursor.next) {
-    cursor.window = cursor.window === 0 ? FIRST_WINDOW : Math.min(cursor.window * 2, LAST_WINDOW);
-  }
-  cursor.next = Math.max(cursor.next, end);
-}
-
 /** The same bytes may be taken later without anybody changing anything. */
 export const isPassing = (error: MirageError): boolean =>
   error.retryable || ['EHOSTDOWN', 'ETIMEDOUT', 'ECANCELED', 'EINTR'].includes(error.errno);
@@ -414,40 +399,4 @@ export const isPassing = (error: MirageError): boolean =>
 function punch(fd: number, start: number, end: number): void {
   if (fd < 0) return;
   localFiles().fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, end - start);
-}
-
-function* pairs(bounds: readonly number[]): Iterable<readonly [number, number]> {
-  for (let i = 0; i < bounds.length; i += 2) yield [bounds[i]!, bounds[i + 1]!];
-}
-
-/** What of [start, end) is in the set. */
-function* overlaps(set: RangeSet, start: number, end: number): Iterable<readonly [number, number]> {
-  let at = start;
-  for (const [from, to] of pairs(set.gaps(start, end))) {
-    if (from > at) yield [at, from];
-    at = to;
-  }
-  if (at < end) yield [at, end];
-}
-
-function interruptible<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) {
-    work.catch(() => undefined);
-    return Promise.reject(new MirageError('interrupted', { errno: 'EINTR' }));
-  }
-  return new Promise((resolve, reject) => {
-    const aborted = () => reject(new MirageError('interrupted', { errno: 'EINTR' }));
-    signal.addEventListener('abort', aborted, { once: true });
-    const settled = () => signal.removeEventListener('abort', aborted);
-    work.then(
-      (value) => {
-        settled();
-        resolve(value);
-      },
-      (error: unknown) => {
-        settled();
-        reject(error);
-      },
-    );
-  });
 }
