@@ -27,6 +27,7 @@ import { encodeAttributes, encodeFolder, foreignMetadata, isFolder } from './att
 import { copyBlob } from './copy.js';
 import { statusOf, toMirageError } from './errors.js';
 import { listPage, namesBelow } from './listing.js';
+import { AzureLocks } from './locks.js';
 import {
   type Container,
   conditionsOf,
@@ -47,6 +48,7 @@ import { AzureUploads } from './uploads.js';
 export class AzureBackend implements DirectoryBackend, CopyBackend, AttributeBackend, MultipartBackend {
   readonly capabilities: Capabilities;
   readonly multipart: Multipart;
+  readonly locks: AzureLocks;
   readonly #container: Container;
   readonly #keys: KeySpace;
   readonly #limits: Limits;
@@ -62,6 +64,7 @@ export class AzureBackend implements DirectoryBackend, CopyBackend, AttributeBac
     this.#container = container;
     this.#keys = keys;
     this.#limits = limits;
+    this.locks = new AzureLocks(container.client, keys);
     this.multipart = new AzureUploads(container, keys, this.#versions, limits);
     this.capabilities = {
       preconditions: traits,
