@@ -56,6 +56,9 @@ function details(daemon: DaemonStatus, everything: boolean, output: Output): voi
     for (const lease of leases) output.line(`${path}: ${describe(lease)}`);
   }
   if (daemon.pending.length > 0) output.line(`Not on its store yet: ${daemon.pending.join(', ')}`);
+  for (const changes of daemon.waiting ?? []) {
+    output.line(`In the journal for what is not mounted for writing: ${changes}`);
+  }
   if (!everything) return;
   for (const { path, probed } of daemon.mounts) {
     for (const [name, value] of Object.entries(probed)) output.line(`${path}\t${name}\t${value}`);

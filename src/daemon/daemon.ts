@@ -109,7 +109,11 @@ export class Daemon implements Controlled {
   async status(): Promise<DaemonStatus> {
     const { configuration, version } = this.#options;
     const { served, stores, state, mountpoint, binding } = this.#parts;
-    const [pending, counters] = await Promise.all([served.pending(), served.counters()]);
+    const [pending, waiting, counters] = await Promise.all([
+      served.pending(),
+      served.waiting(),
+      served.counters(),
+    ]);
     return {
       pid: process.pid,
       version,
@@ -121,6 +125,7 @@ export class Daemon implements Controlled {
       configuration: configuration.file,
       mounts: stores.status(),
       pending,
+      waiting,
       counters,
       memory: process.memoryUsage.rss(),
     };

@@ -46,6 +46,8 @@ export type PlannedMount = Pick<
 export interface MountedFileSystem {
   /** What is not on its store yet, in words. */
   pending(): Promise<readonly string[]>;
+  /** What the journal holds for stores that are not mounted for writing (any more), in words. */
+  waiting(): Promise<readonly string[]>;
   /** Commits what can be, and returns what is left. */
   drain(): Promise<readonly string[]>;
   /** EBUSY: programs use it. */
@@ -164,10 +166,17 @@ class Volumes {
 
   serve(binding: Binding): { binding: Binding; fileSystem: MountedFileSystem } {
     const pending = (): readonly string[] => this.#volumes.flatMap((volume) => volume.pending());
+    for (const changes of this.#objects.waiting()) {
+      this.#environment.log.warn('the journal holds changes of a store that is not mounted for writing', {
+        changes,
+        do: 'they are kept until it is mounted again with this state directory',
+      });
+    }
     return {
       binding,
       fileSystem: {
         pending: async () => pending(),
+        waiting: async () => this.#objects.waiting(),
         drain: async () => {
           for (const result of await Promise.allSettled(this.#volumes.map((volume) => volume.drain()))) {
             if (result.status === 'fulfilled') continue;

@@ -7,7 +7,7 @@ import type { ContentStore } from '../content/contract.js';
 import { openContent } from '../content/open-content.js';
 import type { Log } from '../log/log.js';
 import type { MetadataStore } from '../metadata/contract.js';
-import { Journal } from '../metadata/journal.js';
+import { Journal, readJournal } from '../metadata/journal.js';
 import { openMetadata } from '../metadata/open-metadata.js';
 import type { LeasePort } from '../ports/lease-port.js';
 import { RoutedStores } from '../ports/routed-stores.js';
@@ -46,6 +46,8 @@ export class ObjectVolumes {
   /** Where the content store finds the bytes of each mount: some are on their way to their store. */
   readonly #stores: RoutedStores;
   #shared: Shared | undefined;
+  /** What is mounted so that its changes can be carried out. */
+  readonly #carriedOut = new Set<string>();
 
   constructor(options: ObjectVolumesOptions) {
     this.#options = options;
@@ -56,7 +58,10 @@ export class ObjectVolumes {
     this.#shared ??= this.#openShared();
     const { metadata, content, journal } = this.#shared;
     const writeBehind = mount.mode === 'read' ? undefined : this.#writeBehind(mount, identity, journal);
-    if (writeBehind !== undefined) this.#stores.route(mount.index, writeBehind);
+    if (writeBehind !== undefined) {
+      this.#stores.route(mount.index, writeBehind);
+      this.#carriedOut.add(identity);
+    }
     return new ObjectVolume({
       port: writeBehind ?? this.#options.port,
       ...(writeBehind !== undefined && { writeBehind }),
@@ -81,6 +86,18 @@ export class ObjectVolumes {
   get metadata(): MetadataStore {
     this.#shared ??= this.#openShared();
     return this.#shared.metadata;
+  }
+
+  /** Changes that the journal holds for what is not mounted for writing (any more), or not reached yet, in words. */
+  waiting(): readonly string[] {
+    const records = this.#shared?.journal.records ?? [...readJournal(this.#options.journal).live.values()];
+    const counts = new Map<string, number>();
+    for (const { identity } of records) {
+      if (!this.#carriedOut.has(identity)) counts.set(identity, (counts.get(identity) ?? 0) + 1);
+    }
+    return [...counts].map(
+      ([identity, count]) => `${identity}: ${count} ${count === 1 ? 'change' : 'changes'}`,
+    );
   }
 
   /** After the volumes. */

@@ -98,6 +98,7 @@ async function serveOnThread({ plan, host, stores, servers, log }: ServeOptions)
   }
   return {
     pending: () => remote.pending(),
+    waiting: () => remote.waiting(),
     drain: () => remote.drain(),
     unmount: () => remote.unmount(),
     counters: () => remote.counters(),

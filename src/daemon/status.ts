@@ -15,6 +15,8 @@ export interface DaemonStatus {
   readonly mounts: readonly MountStatus[];
   /** What is not on its store yet, in words. */
   readonly pending: readonly string[];
+  /** What the journal holds for stores that are not mounted for writing (any more), or not reached yet, in words. */
+  readonly waiting: readonly string[];
   /** Figures of the kernel channel. */
   readonly counters: Readonly<Record<string, number>>;
   /** Bytes resident, of the whole process. */

@@ -1,6 +1,7 @@
 /** `mirage fsck` as a user runs it. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import { Scratch } from './scratch.js';
 
@@ -61,4 +62,23 @@ test('says so where there is nothing to check', async () => {
   const { code, stderr } = await scratch.mirage('fsck', join(scratch.folder, 'never-mounted'));
   expect(code).toBe(3);
   expect(stderr).toContain('there is no state of Mirage');
+});
+
+test('a daemon tells of changes whose store is not mounted any more, and keeps them', async () => {
+  const intent = {
+    kind: 'remove',
+    key: 'f',
+    precondition: { kind: 'any' },
+    at: { seconds: 1, nanoseconds: 0 },
+  };
+  const change = JSON.stringify({ drop: [], add: [{ sequence: 1, identity: 's3://gone/', intent }] });
+  const journal = join(state, 'journal.log');
+  const sum = crc32(change).toString(16).padStart(8, '0');
+  writeFileSync(journal, `{"journal":"mirage","version":1,"boot":"-"}\n${sum} ${change}\n`);
+  expect(await scratch.mirage('mount', '--config', config)).toMatchObject({ code: 0 });
+  expect((await scratch.mirage('status', scratch.mountpoint)).stdout).toContain('s3://gone/: 1 change');
+  expect(readFileSync(join(state, 'daemon.log'), 'utf8')).toContain('s3://gone/: 1 change');
+  expect(await scratch.mirage('unmount', scratch.mountpoint)).toMatchObject({ code: 0 });
+  expect(readFileSync(journal, 'utf8')).toContain('s3://gone/');
+  expect(await scratch.mirage('fsck', '--config', config)).toMatchObject({ code: 0 });
 });
