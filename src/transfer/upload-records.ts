@@ -45,6 +45,8 @@ export class UploadRecords {
   constructor(directory: string) {
     this.#directory = directory;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
+    // Drafts that a crash left never counted.
+    for (const name of readdirSync(directory)) if (name.endsWith('.new')) rmSync(join(directory, name));
   }
 
   find(identity: string, key: string, writer: string): UploadRecord | undefined {
