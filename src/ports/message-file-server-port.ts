@@ -1,7 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Context } from '../backends/contract.js';
 import type { FileServer, FileServerFeatures, ServerEntry } from '../backends/file-server.js';
-import { UNINTERRUPTED } from '../backends/uninterrupted.js';
+import { UNINTERRUPTED } from '../clock/uninterrupted.js';
 import { fromPlainError, MirageError, type PlainError, toPlainError } from '../errors/mirage-error.js';
 import type { FileServerPort } from './file-server-port.js';
 import { Outbox } from './outbox.js';

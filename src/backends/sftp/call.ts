@@ -1,5 +1,5 @@
+import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { MirageError } from '../../errors/mirage-error.js';
-import { UNINTERRUPTED } from '../uninterrupted.js';
 
 /** A request that waits for its answer. */
 export interface Waiting {

@@ -1,6 +1,6 @@
 /** The handles of one node on the server: at most one that reads and one that writes, whatever number of programs has it open. */
 import type { FileServer, OpenedFile, ServerAttributes, ServerHandle } from '../../backends/file-server.js';
-import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
+import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { MirageError } from '../../errors/mirage-error.js';
 
 /** A handle that was lost with its connection is opened again so often for one call. */

@@ -1,6 +1,6 @@
 /** What is made here becomes the caller's, as far as the server lets us give things away. */
 import type { ServerAttributeChange, ServerAttributes, ServerHandle } from '../../backends/file-server.js';
-import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
+import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { isDirectory, S_IFLNK, S_IFMT, S_ISGID } from '../attributes.js';
 import { newInodeNumber, timestamp } from '../inodes/attributes-of.js';

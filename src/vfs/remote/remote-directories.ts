@@ -3,7 +3,7 @@
  * directory in which several names were asked for is listed behind them. Listings carry attributes.
  */
 import type { ServerEntry } from '../../backends/file-server.js';
-import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
+import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord, NewEntryRecord } from '../../metadata/contract.js';

@@ -1,7 +1,7 @@
 /** Open files: opening and making them, what their handles share, and how what was written comes to the server. */
 import { constants } from 'node:fs';
 import type { OpenedFile, ServerAttributes } from '../../backends/file-server.js';
-import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
+import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import type { ReadCursor } from '../../content/contract.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';

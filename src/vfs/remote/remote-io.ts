@@ -1,6 +1,6 @@
 /** Reading, writing and copying through open handles. */
 
-import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
+import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';

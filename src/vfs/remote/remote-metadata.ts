@@ -1,7 +1,7 @@
 /** chmod, chown, utimensat, truncate and extended attributes. */
 import type { StoredAttributes } from '../../backends/contract.js';
 import type { ServerAttributes } from '../../backends/file-server.js';
-import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
+import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { NewEntryRecord } from '../../metadata/contract.js';

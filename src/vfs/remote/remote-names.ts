@@ -1,7 +1,7 @@
 /** Names that come, go and move. The server has it done when the call is answered. */
 import { randomUUID } from 'node:crypto';
 import type { ServerAttributes } from '../../backends/file-server.js';
-import { UNINTERRUPTED } from '../../backends/uninterrupted.js';
+import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { isRegular, S_IFDIR, S_IFLNK, S_IFMT } from '../attributes.js';
