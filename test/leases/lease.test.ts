@@ -194,6 +194,27 @@ describe('a lease', () => {
     expect(record()).toMatchObject({ released: true });
   });
 
+  test('a renewal that was carried out at the first try counts from there', async () => {
+    const fates: Fate['wrong'][] = ['nothing', 'nothing'];
+    const fate = (): Fate => ({ there: 1, back: 1, wrong: fates.shift() ?? 'refused', again: 0 });
+    const a = new Host('a', store, { fate });
+    const b = new Host('b', store);
+    await held(a);
+    // It arrives, and nobody here hears of it for almost a term.
+    fates.push('answer lost', ...Array<Fate['wrong']>(6).fill('refused'), 'nothing', 'nothing');
+    await time.advance(TERM * 0.4);
+    const [, taken] = take(b);
+    let handedOver = false;
+    void taken.then(() => {
+      handedOver = true;
+    });
+    for (let passed = 0; passed < 3 * TERM && !handedOver; passed += 10) {
+      await time.advance(10);
+      expect(a.believes && b.believes).toBe(false);
+    }
+    expect(record()).toMatchObject({ epoch: 2, owner: 'b' });
+  });
+
   test('a store out of reach ends the belief in time, and the waiting with its reason', async () => {
     let broken = false;
     const fate = (): Fate => ({ there: 1, back: 1, wrong: broken ? 'refused' : 'nothing', again: 0 });

@@ -4,7 +4,7 @@ import type { ObjectInfo } from '../../backends/contract.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { EntryRecord } from '../../metadata/contract.js';
 import { type Attributes, S_IFREG } from '../attributes.js';
-import { allowedMode } from '../inodes/attributes-of.js';
+import { allowedMode, versionHash } from '../inodes/attributes-of.js';
 import { NONE, type Slot } from '../inodes/inode-table.js';
 import {
   type Answer,
@@ -186,7 +186,9 @@ export class OpenFiles {
    */
   #tellSize(slot: Slot, told: EntryRecord, reply: OpenReply): void {
     const now = this.#nodes.record(slot);
-    if (told.kind !== 'file' || now?.kind !== 'file' || told.size === now.size) {
+    const changed = told.kind === 'file' && now?.kind === 'file' && told.size !== now.size;
+    // What was written here meanwhile the kernel knows.
+    if (!changed || this.#nodes.table.version(slot) === versionHash(now.validator)) {
       this.#sentBack.delete(slot);
       return;
     }
