@@ -60,7 +60,7 @@ interface Running {
 
 /** Answers the calls that arrive over `channel`. `close` aborts what is under way and answers no more. */
 export function serveFileServerPort(channel: MessagePort, port: FileServerPort): { close(): void } {
-  const outbox = new Outbox<FromServer>(channel);
+  const outbox = new Outbox<FromServer>(channel, { prompt: true });
   const running = new Map<number, Running>();
 
   /** For the calls that nobody aborts while the channel stands. */
@@ -138,7 +138,7 @@ export function connectFileServerPort(
   channel: MessagePort,
   featuresOf: (mount: MountIndex) => FileServerFeatures,
 ): FileServerPort & { close(): void } {
-  const outbox = new Outbox<ToServer>(channel);
+  const outbox = new Outbox<ToServer>(channel, { prompt: true });
   const pending = new Map<number, Pending>();
   const servers = new Map<MountIndex, FileServer>();
   let nextId = 1;

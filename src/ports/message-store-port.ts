@@ -1,12 +1,10 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Capabilities, ObjectInfo } from '../backends/contract.js';
 import { fromPlainError, MirageError, type PlainError, toPlainError } from '../errors/mirage-error.js';
+import { Outbox } from './outbox.js';
 import type { FetchRequest, MountIndex, StoreFeatures, StorePort } from './store-port.js';
 
-/**
- * The store port between two threads. What one side has to say within a turn of its event loop goes over as one message: waking the other
- * thread is what costs. Bytes never cross; a descriptor number does.
- */
+/** The store port between two threads. Bytes never cross; a descriptor number does. */
 
 /** The operations that cross, all with a mount as their first argument. */
 type Operation = Exclude<keyof StorePort, 'capabilities' | 'features'>;
@@ -19,26 +17,6 @@ type FromStore =
   | readonly ['error', id: number, error: PlainError]
   | readonly ['begin', id: number, info: ObjectInfo]
   | readonly ['progress', id: number, arrivedTo: number];
-
-/** Gathers messages and posts them together at the end of the turn. */
-export class Outbox<Message> {
-  readonly #channel: MessagePort;
-  #messages: Message[] = [];
-
-  constructor(channel: MessagePort) {
-    this.#channel = channel;
-  }
-
-  push(message: Message): void {
-    if (this.#messages.push(message) === 1) queueMicrotask(() => this.#post());
-  }
-
-  #post(): void {
-    const messages = this.#messages;
-    this.#messages = [];
-    this.#channel.postMessage(messages);
-  }
-}
 
 /** Answers the calls that arrive over `channel` with `store`. `close` aborts what is under way and answers no more. */
 export function serveStorePort(channel: MessagePort, store: StorePort): { close(): void } {

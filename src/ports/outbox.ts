@@ -1,30 +1,35 @@
 import type { MessagePort } from 'node:worker_threads';
 
 /**
- * Posts messages to another thread. The first of a burst goes at once, for somebody waits for it there; what follows until the end of the
- * turn's work goes together: waking the other thread is what costs.
+ * Posts messages to another thread: those of one turn of the event loop together, for waking the other thread is what costs. `prompt`: the first of
+ * them goes at once, where a single one is the rule and somebody waits for it there.
  */
 export class Outbox<Message> {
   readonly #channel: MessagePort;
-  #following: Message[] | undefined;
+  readonly #prompt: boolean;
+  #messages: Message[] = [];
+  #gathering = false;
 
-  constructor(channel: MessagePort) {
+  constructor(channel: MessagePort, { prompt = false } = {}) {
     this.#channel = channel;
+    this.#prompt = prompt;
   }
 
   push(message: Message): void {
-    if (this.#following !== undefined) {
-      this.#following.push(message);
+    if (this.#gathering) {
+      this.#messages.push(message);
       return;
     }
-    this.#following = [];
+    this.#gathering = true;
     queueMicrotask(() => this.#post());
-    this.#channel.postMessage([message]);
+    if (this.#prompt) this.#channel.postMessage([message]);
+    else this.#messages.push(message);
   }
 
   #post(): void {
-    const messages = this.#following!;
-    this.#following = undefined;
+    const messages = this.#messages;
+    this.#messages = [];
+    this.#gathering = false;
     if (messages.length > 0) this.#channel.postMessage(messages);
   }
 }

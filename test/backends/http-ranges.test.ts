@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Backend, ByteSink } from '../../src/backends/contract.js';
 import { open } from '../../src/backends/http/open.js';
 import { httpOptions } from '../../src/backends/http/options.js';
-import { LARGEST_HEAD, parseResponseHead } from '../../src/backends/http/response-head.js';
+import { LARGEST_HEAD, parseResponseHead } from '../../src/backends/web/response-head.js';
 import { systemClock } from '../../src/clock/clock.js';
 import { quietLog } from '../servers/quiet.js';
 

@@ -18,7 +18,7 @@ const opcodeOf = (record: { request: string }): number => Buffer.from(record.req
 
 test(`requests of Linux ${kernel} lead to the replies that it accepted`, () => {
   const channel = new FakeChannel();
-  const notifier = new ChannelNotifier({ notify() {} });
+  const notifier = new ChannelNotifier({ notify() {}, dropAttributes() {} });
   const session = new Session(fileSystem, channel, SLOT_BYTES, notifier, silentLog, {
     passthrough: true,
     acl: true,

@@ -87,7 +87,7 @@ describe('spelling', () => {
   });
 
   test('a name that is not UTF-8 comes back as it was', async () => {
-    const { entry, open } = tree.volume.create(tree.call, 1, 'caf\xe9', 0o644, { flags: O_RDWR });
+    const { entry, open } = await tree.volume.create(tree.call, 1, 'caf\xe9', 0o644, { flags: O_RDWR });
     await tree.close2({ node: entry.nodeId, handle: open.handle, keepCache: false });
     expect(bucket.keys()).toEqual(['%mirage-bytes-636166e9']);
     const reply = await tree.volume.lookup(

@@ -11,14 +11,14 @@ import type {
   Timestamp,
   Validator,
 } from '../contract.js';
+import { refusal } from '../web/errors.js';
+import { conditionOf, type Described, describe, type Headers, header, isStrong } from '../web/versions.js';
 import { type Answer, discard, type HttpClient, isWithSlash, resolveUrl, show } from './client.js';
-import { refusal } from './errors.js';
 import { cutTo } from './index-traits.js';
 import { directory, Indexes } from './indexes.js';
 import type { Given, Places } from './places.js';
 import { type Poured, pour } from './pour.js';
 import { isDigest, Verified } from './verified.js';
-import { conditionOf, type Described, describe, type Headers, header, isStrong } from './versions.js';
 
 /** A range of at least so many bytes from the start is everything: no range is asked for. */
 const EVERYTHING = 2 ** 40;

@@ -3,9 +3,9 @@ import { sleep, systemTimers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteSink } from '../contract.js';
 import { type CredentialOptions, Credentials } from '../web/credentials.js';
-import { refusal, toMirageError } from './errors.js';
-import { type RangeQuestion, RangeReader } from './range-reader.js';
-import { type Headers, header } from './versions.js';
+import { refusal, toMirageError } from '../web/errors.js';
+import { type RangeQuestion, RangeReader } from '../web/range-reader.js';
+import { type Headers, header } from '../web/versions.js';
 
 /** Connections to one server; those that are idle are kept open for the next request. */
 const CONNECTIONS = 64;

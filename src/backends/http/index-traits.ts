@@ -1,6 +1,6 @@
 import type { Timestamp, Validator } from '../contract.js';
+import { type Described, timeAndSize } from '../web/versions.js';
 import type { IndexEntry } from './index-page.js';
-import { type Described, timeAndSize } from './versions.js';
 
 /** How far the index of a tree can be believed: found out once, by asking for one file that it lists. */
 export interface IndexTraits {

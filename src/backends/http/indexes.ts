@@ -2,12 +2,12 @@
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Log } from '../../log/log.js';
 import type { ByteRange, ByteSink, Context, ObjectInfo, Timestamp } from '../contract.js';
+import { refusal } from '../web/errors.js';
+import { describe, header } from '../web/versions.js';
 import { type Answer, discard, type HttpClient, show } from './client.js';
-import { refusal } from './errors.js';
 import { type IndexEntry, parseHtmlIndex, parseJsonIndex } from './index-page.js';
 import { type IndexTraits, traitsOf, unbelieved } from './index-traits.js';
 import { pour } from './pour.js';
-import { describe, header } from './versions.js';
 
 const EVERYTHING: ByteRange = { offset: 0, length: 2 ** 40 };
 /** The largest index that is read, bytes. */

@@ -3,11 +3,11 @@ import { MirageError } from '../../errors/mirage-error.js';
 import type { OpenContext, OpenedBackend } from '../backend-type.js';
 import type { ObjectInfo } from '../contract.js';
 import { defaultRetry, retrying } from '../layers/retry.js';
+import { header } from '../web/versions.js';
 import { HttpBackend } from './backend.js';
 import { discard, HttpClient, isWithSlash, resolveUrl } from './client.js';
 import type { HttpOptions } from './options.js';
 import { identityOf, ManifestPlaces, type Places, singleFile, TreePlaces } from './places.js';
-import { header } from './versions.js';
 
 /** A mount should fail while somebody waits for it, not after all the patience that a running one has. */
 const RETRY = { ...defaultRetry, attempts: 2 };

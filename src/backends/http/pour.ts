@@ -3,10 +3,10 @@ import type { Readable, Transform } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { ByteRange, ByteSink } from '../contract.js';
+import { endedEarly, toMirageError } from '../web/errors.js';
+import { contentRange } from '../web/versions.js';
 import { eachChunk } from './chunks.js';
 import type { Answer } from './client.js';
-import { toMirageError } from './errors.js';
-import { contentRange } from './versions.js';
 
 /** Bytes passed over after which the sink hears that something moves. */
 const SIGN_OF_LIFE = 1024 * 1024;
@@ -84,13 +84,6 @@ export async function pour(
 }
 
 const finished = (hash: Hash | undefined): string | undefined => hash?.digest('base64url');
-
-export const endedEarly = (subject: string): MirageError =>
-  new MirageError(`${subject}: the answer ended early`, {
-    errno: 'EIO',
-    retryable: true,
-    hint: 'the server or a proxy in front of it announces more bytes than it sends',
-  });
 
 function lengthOf({ headers }: Answer): number | undefined {
   const text = headers['content-length'];

@@ -3,7 +3,9 @@ import type { Readable } from 'node:stream';
 import { type Dispatcher, Pool } from 'undici';
 import { sleep, systemTimers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import type { ByteSink } from '../contract.js';
 import { type CredentialOptions, Credentials } from '../web/credentials.js';
+import { type RangeQuestion, RangeReader } from '../web/range-reader.js';
 import { type Attempt, Refusal, toMirageError } from './errors.js';
 
 export interface ClientOptions {
@@ -33,6 +35,9 @@ export interface Answer {
   readonly body: Dispatcher.ResponseData['body'];
 }
 
+/** What is asked of a large range: a path in place of the URL. */
+export type RangeRequest = Omit<RangeQuestion, 'url'> & { readonly path: string };
+
 const CONNECTIONS = 32;
 /** Servers that do not say how long they keep a connection open: Apache's own default is 5 s. Milliseconds. */
 const KEEP_ALIVE = 4_000;
@@ -44,6 +49,8 @@ const PATIENCE = 10_000;
 const WAITS = 3;
 /** Between two tries of what is locked, milliseconds on average. */
 const LOCKED_PAUSE = 30;
+/** Milliseconds of silence in the middle of a range. The layers watch, too, and are not so patient. */
+const RANGE_SILENCE = 60_000;
 /** Bytes of an error page that are read for its reason. */
 const REASON = 4096;
 
@@ -53,6 +60,8 @@ export class Client {
   readonly #origin: string;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #credentials: Credentials;
+  /** Knows no authorities but the usual ones. */
+  readonly #ranges: RangeReader | undefined;
 
   constructor({ origin, credentials, headers, ca, connectTimeout }: ClientOptions) {
     this.#origin = origin;
@@ -62,6 +71,7 @@ export class Client {
       ...headers,
     };
     this.#credentials = new Credentials(credentials);
+    this.#ranges = ca === undefined ? new RangeReader({ connectTimeout, timeout: RANGE_SILENCE }) : undefined;
     this.#pool = new Pool(origin, {
       connections: CONNECTIONS,
       pipelining: 1,
@@ -98,7 +108,18 @@ export class Client {
     return { status, headers };
   }
 
+  /** GET of a large range by the shortest way; false: nothing has happened, and it is to be asked for with `request`. */
+  async readRange({ path, headers, ...question }: RangeRequest, sink: ByteSink): Promise<boolean> {
+    if (this.#ranges === undefined) return false;
+    const url = new URL(this.#origin + path);
+    return this.#ranges.read(
+      { ...question, url, headers: { ...this.#ownHeaders('GET', path), ...headers } },
+      sink,
+    );
+  }
+
   close(): Promise<void> {
+    this.#ranges?.close();
     return this.#pool.destroy();
   }
 

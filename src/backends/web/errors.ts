@@ -92,3 +92,10 @@ function ofStatus(status: number): Verdict {
   const errno: ErrnoName = status === 405 || status === 501 ? 'ENOTSUP' : 'EIO';
   return status >= 500 && errno === 'EIO' ? { errno, ...passing } : { errno };
 }
+
+export const endedEarly = (subject: string): MirageError =>
+  new MirageError(`${subject}: the answer ended early`, {
+    errno: 'EIO',
+    retryable: true,
+    hint: 'the server or a proxy in front of it announces more bytes than it sends',
+  });

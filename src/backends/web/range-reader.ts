@@ -7,8 +7,7 @@
 import { connect, isIP, type OnReadOpts, type Socket } from 'node:net';
 import { connect as connectSecurely } from 'node:tls';
 import type { ByteRange, ByteSink } from '../contract.js';
-import { toMirageError } from './errors.js';
-import { endedEarly } from './pour.js';
+import { endedEarly, toMirageError } from './errors.js';
 import { LARGEST_HEAD, parseResponseHead } from './response-head.js';
 import { contentRange, type Headers, header } from './versions.js';
 
