@@ -130,7 +130,7 @@ program
 
 program
   .command('fsck')
-  .description('check the cache, the metadata and the journal of a mount while it is not mounted')
+  .description('check cache, metadata and journal while nothing is mounted')
   .argument('[mountpoint]')
   .option('-c, --config <file>')
   .option('--repair', 'mend what is wrong; what may be the only copy of something goes to recovered/')
