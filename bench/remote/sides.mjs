@@ -22,7 +22,7 @@ export async function mirageMount(place, store) {
   const mount = new Mount(path);
   const command = [
     process.execPath,
-    join(root, 'dist', 'cli', 'main.js'),
+    join(process.env.MIRAGE_BUILD ?? join(root, 'dist'), 'cli', 'main.js'),
     'mount',
     '--foreground',
     '--config',

@@ -106,7 +106,7 @@ export async function mountFileSystem(
   const { mountFuseNative } = await import('../fuse/fuse-native/fuse-native-binding.js');
   const { mountpoint, allowOther } = plan;
   // libfuse 2 has no way to tell the kernel anything: its caches expire by themselves.
-  const silent: KernelNotifier = { invalidateEntry() {}, invalidateNode() {} };
+  const silent: KernelNotifier = { invalidateEntry() {}, invalidateNode() {}, unsettle() {} };
   const volumes = new Volumes(plan, environment, silent);
   return volumes.serve(await mountFuseNative(volumes.tree, { mountpoint, allowOther, log: environment.log }));
 }

@@ -40,6 +40,10 @@ export class ChannelNotifier implements KernelNotifier {
     this.#send(bytes);
   }
 
+  unsettle(node: NodeId): void {
+    this.#drop(node);
+  }
+
   /** The channel is about to close. */
   close(): void {
     this.#closed = true;

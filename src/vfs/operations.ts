@@ -59,7 +59,7 @@ export class EntryReply extends Reply {
 export class AttributesReply extends Reply {
   attributesValid = 0;
   /**
-   * While they are valid they change by requests on this mount alone, or the kernel is told (`KernelNotifier`): a GETATTR may be answered
+   * While they are valid they change by requests on this mount alone, or the notifier is told (`KernelNotifier`): a GETATTR may be answered
    * with them again. The reply may be used again: a volume that sets it sets it each time.
    */
   settled = false;
@@ -257,4 +257,6 @@ export interface KernelNotifier {
   invalidateEntry(parent: NodeId, name: ByteString): void;
   /** Attributes changed; with a range (`length` 0 = to the end) the cached pages in it too. `offset` -1: attributes only. */
   invalidateNode(node: NodeId, offset: number, length: number): void;
+  /** What was called settled (`AttributesReply.settled`) is not: the volume is asked again. The kernel keeps what it has. 0: of any node. */
+  unsettle(node: NodeId): void;
 }

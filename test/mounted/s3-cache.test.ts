@@ -308,7 +308,9 @@ print(get('cached'), get('pin'), os.listxattr(path))
     expect(second).toBe('3 1 []');
     await bucket.put('f', 'newer');
     expect(await must('cat', [file])).toBe('old');
+    expect(await must('stat', ['--cached=never', '-c', '%s', file])).toBe('3\n');
     await xattr(`os.setxattr(sys.argv[1], 'user.mirage.refresh', b'1')`, file);
+    expect(await must('stat', ['--cached=never', '-c', '%s', file])).toBe('5\n');
     expect(await must('cat', [file])).toBe('newer');
     const refused = await run(python, [
       '-c',

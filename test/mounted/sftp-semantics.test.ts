@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import {
   appendFileSync,
+  chmodSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -32,6 +33,7 @@ beforeAll(async () => {
   mirage = await Mirage.start({
     mounts: {
       '/sftp': sftpMount(server, 'root'),
+      '/brief': sftpMount(server, 'root', { ttl: '2s' }),
       '/far': sftpMount(server, 'root', far),
       '/ram': { type: 'ram', mode: 'write' },
     },
@@ -103,6 +105,22 @@ os.close(fd)
     appendFileSync(there('f'), ', again');
     await shell('printf . >> f', at('sftp', folder));
     expect(readFileSync(there('f'), 'utf8')).toBe('first and more, again.');
+  });
+
+  test('who asks past the cache of the kernel sees what another host has changed when the ttl has passed', async () => {
+    const { folder, there } = newFolder();
+    writeFileSync(there('f'), 'first');
+    // AT_STATX_FORCE_SYNC
+    const size = async () => (await shell("stat --cached=never -c '%s %a' f", at('brief', folder))).trim();
+    expect(await size()).toMatch(/^5 /);
+    writeFileSync(there('f'), 'longer now');
+    chmodSync(there('f'), 0o600);
+    await until(async () => (await size()) === '10 600', 'the change shows');
+    // What was made through the mount shows at once.
+    await shell('printf "and more" >> f', at('brief', folder));
+    expect(await size()).toBe('18 600');
+    await shell('chmod 640 f', at('brief', folder));
+    expect(await size()).toBe('18 640');
   });
 
   test(

@@ -85,6 +85,7 @@ export class Host {
         notifier: {
           invalidateEntry: (parent, name) => this.invalidated.push(`entry ${parent} ${name}`),
           invalidateNode: (node, offset) => this.invalidated.push(`node ${node} ${offset}`),
+          unsettle() {},
         },
         clock: systemClock,
         log: quietLog,

@@ -252,6 +252,48 @@ describe('attributes that a listing does not tell', () => {
   });
 });
 
+describe('attributes are settled', () => {
+  test('while they are known and nobody has the file open', async () => {
+    await tree.writeFile('f', 'content');
+    const node = await tree.node('f');
+    expect(await tree.settled(node)).toBe(true);
+    const open = await tree.openNode(node);
+    expect(tree.unsettled).toContain(node);
+    expect(await tree.settled(node)).toBe(false);
+    await tree.release(open);
+    expect(await tree.settled(node)).toBe(true);
+    tree.later += 61_000;
+    // Asked of the store; what it said is settled from the next time on.
+    expect(await tree.settled(node)).toBe(false);
+    expect(await tree.settled(node)).toBe(true);
+  });
+
+  test('not where a walk shows defaults', async () => {
+    bucket.put('d/script', 'text', { mode: 0o100755 });
+    const reader = await Reader.open(tree, 'd');
+    const node = (await reader.read(0))[0]?.nodeId as NodeId;
+    expect(await tree.settled(node)).toBe(false);
+    reader.close();
+  });
+
+  test('until a change of another host is heard of, or one is made here', async () => {
+    bucket.put('d/f', 'content', { mode: 0o100600 });
+    const node = await tree.node('d/f');
+    const unsettledBy = async (action: () => Promise<unknown>): Promise<NodeId[]> => {
+      await tree.volume.drain();
+      expect(await tree.settled(node)).toBe(true);
+      tree.unsettled.length = 0;
+      await action();
+      return [...tree.unsettled];
+    };
+    expect(await unsettledBy(() => tree.change('d/f', { mode: 0o644 }))).toContain(0);
+    expect(await unsettledBy(() => tree.mkdir('d/e'))).toContain(0);
+    bucket.put('d/f', 'of another host', { mode: 0o100600 });
+    expect(await unsettledBy(() => tree.setxattr('d', 'user.mirage.refresh', '1'))).toContain(0);
+    expect((await tree.stat('d/f')).size).toBe(15);
+  });
+});
+
 test('two mounts of one bucket see each other as other hosts do', async () => {
   const other = new Tree(bucket, { beside: tree });
   try {

@@ -65,6 +65,8 @@ export class Tree {
   readonly call: Call = { uid: 1000, gid: 1000, pid: 1, signal: new AbortController().signal };
   /** What the kernel was told. */
   readonly invalidated: string[] = [];
+  /** Nodes whose attributes were called settled too early; 0: any. */
+  readonly unsettled: NodeId[] = [];
   /** Keys of what was looked for in the content cache. */
   readonly acquired: string[] = [];
   /** Milliseconds that have passed beside the real ones. */
@@ -135,6 +137,7 @@ export class Tree {
         notifier: {
           invalidateEntry: (parent, name) => void this.invalidated.push(`${parent}/${name}`),
           invalidateNode: (node) => void this.invalidated.push(`${node}`),
+          unsettle: (node) => void this.unsettled.push(node),
         },
         clock,
         log: silent,
@@ -206,6 +209,14 @@ export class Tree {
 
   stat(path: string): Promise<Attributes> {
     return again(async () => this.fstat(await this.#walk(path)));
+  }
+
+  /** Whether the attributes may be answered again without asking the volume. */
+  async settled(node: NodeId): Promise<boolean> {
+    const reply = new AttributesReply();
+    await this.volume.getattr(this.call, node, undefined, reply);
+    if (reply.errno !== 0) throw failure(reply.errno);
+    return reply.settled;
   }
 
   async fstat(node: NodeId): Promise<Attributes> {

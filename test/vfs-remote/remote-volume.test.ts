@@ -323,6 +323,60 @@ describe('names', () => {
   });
 });
 
+describe('attributes are settled', () => {
+  test('while they are valid and nobody has the file open', async () => {
+    start();
+    writeFileSync(there('f'), 'content');
+    expect((await mount.settled('f')).settled).toBe(true);
+    mount.later = 30_000;
+    const { settled, valid } = await mount.settled('f');
+    expect(settled).toBe(true);
+    expect(valid).toBeLessThanOrEqual(30_000);
+    const open = await mount.open('f');
+    expect((await mount.settled('f')).settled).toBe(false);
+    mount.release(open);
+    await until(async () => (await mount.settled('f')).settled, 'the file is not in use any more');
+  });
+
+  test('never where nothing is believed', async () => {
+    start({ ttl: 0 });
+    writeFileSync(there('f'), 'content');
+    expect(await mount.settled('f')).toEqual({ settled: false, valid: 0 });
+  });
+
+  test('until an open, a change of another host, or a change here', async () => {
+    start();
+    mkdirSync(there('d'));
+    writeFileSync(there('d', 'f'), 'content');
+    const node = await mount.node('d/f');
+    const unsettledBy = async (action: () => unknown): Promise<number[]> => {
+      expect((await mount.settled('d/f')).settled).toBe(true);
+      mount.unsettled.length = 0;
+      await action();
+      return [...mount.unsettled];
+    };
+    let open: Awaited<ReturnType<RemoteMount['open']>> | undefined;
+    expect(
+      await unsettledBy(async () => {
+        open = await mount.open('d/f');
+      }),
+    ).toContain(node);
+    if (open !== undefined) mount.release(open);
+    await until(async () => (await mount.settled('d/f')).settled, 'the file is not in use any more');
+    expect(await unsettledBy(() => mount.change('d/f', { mode: 0o600 }))).toContain(0);
+    expect(await unsettledBy(() => mount.mkdir('d/e'))).toContain(0);
+    mount.later = 120_000;
+    writeFileSync(there('d', 'f'), 'other content');
+    mount.later = 0;
+    expect((await mount.settled('d/f')).settled).toBe(true);
+    mount.unsettled.length = 0;
+    mount.later = 120_000;
+    await mount.list('d');
+    expect(mount.unsettled).toContain(0);
+    expect((await mount.stat('d/f')).size).toBe(13);
+  });
+});
+
 describe('over the thread boundary', () => {
   test('the same calls, in order, with pages and errors', async () => {
     const channel = new MessageChannel();

@@ -54,6 +54,8 @@ export class RemoteMount {
     pid: 1,
     signal: new AbortController().signal,
   };
+  /** Nodes whose attributes were called settled too early; 0: any. */
+  readonly unsettled: NodeId[] = [];
   /** Milliseconds that have passed beside the real ones. */
   later = 0;
   volume: RemoteVolume;
@@ -88,7 +90,11 @@ export class RemoteMount {
         mode: 'exec',
         uid: this.call.uid,
         gid: this.call.gid,
-        notifier: { invalidateEntry() {}, invalidateNode() {} },
+        notifier: {
+          invalidateEntry() {},
+          invalidateNode() {},
+          unsettle: (node) => void this.unsettled.push(node),
+        },
         clock: { wall: () => Date.now() + this.later, monotonic: () => performance.now() + this.later },
         log: silent,
       },
@@ -133,6 +139,14 @@ export class RemoteMount {
     const names = parts(path);
     const name = names.pop() ?? '';
     return [await this.node(names.join('/')), latin(name)];
+  }
+
+  /** Whether the attributes may be answered again without asking the volume, and for how long, milliseconds. */
+  async settled(path: string): Promise<{ settled: boolean; valid: number }> {
+    const reply = new AttributesReply();
+    await this.volume.getattr(this.call, await this.node(path), undefined, reply);
+    if (reply.errno !== 0) throw failure(reply.errno);
+    return { settled: reply.settled, valid: reply.attributesValid / 1e6 };
   }
 
   async stat(path: string): Promise<Attributes> {

@@ -11,6 +11,7 @@ enum { SLOTS = 1 << 14 };
 struct slot {
   uint64_t node;
   /* CLOCK_MONOTONIC_COARSE, milliseconds */
+  uint64_t kept;
   uint64_t expires;
   uint64_t generation;
   struct fuse_attr_out attributes;
@@ -49,7 +50,8 @@ void attribute_replies_close(struct attribute_replies *replies) {
 void attribute_replies_keep(struct attribute_replies *replies, uint64_t node, const void *attributes, uint32_t duration) {
   struct slot *slot = slot_of(replies, node);
   slot->node = node;
-  slot->expires = milliseconds() + duration;
+  slot->kept = milliseconds();
+  slot->expires = slot->kept + duration;
   slot->generation = replies->generation;
   memcpy(&slot->attributes, attributes, sizeof slot->attributes);
 }
@@ -62,16 +64,26 @@ void attribute_replies_drop(struct attribute_replies *replies, uint64_t node) {
     slot->generation = 0;
 }
 
+/* The kernel may believe them as long as whoever heard them first, not longer. */
+static void age(struct fuse_attr_out *attributes, uint64_t elapsed) {
+  uint64_t valid = attributes->attr_valid * 1000 + attributes->attr_valid_nsec / 1000000;
+  uint64_t left = valid > elapsed ? valid - elapsed : 0;
+  attributes->attr_valid = left / 1000;
+  attributes->attr_valid_nsec = (uint32_t)(left % 1000) * 1000000;
+}
+
 bool attribute_replies_answer(struct attribute_replies *replies, const void *request, size_t length) {
   const struct fuse_in_header *header = request;
   if (length != sizeof *header + sizeof(struct fuse_getattr_in) || header->opcode != FUSE_GETATTR) return false;
   struct slot *slot = slot_of(replies, header->nodeid);
-  if (slot->node != header->nodeid || slot->generation != replies->generation || slot->expires < milliseconds())
-    return false;
+  if (slot->node != header->nodeid || slot->generation != replies->generation) return false;
+  uint64_t now = milliseconds();
+  if (slot->expires < now) return false;
   struct {
     struct fuse_out_header header;
     struct fuse_attr_out attributes;
   } reply = {{.len = sizeof reply, .unique = header->unique}, slot->attributes};
+  if (now != slot->kept) age(&reply.attributes, now - slot->kept);
   struct iovec part = {&reply, sizeof reply};
   device_reply(replies->device, &part, 1);
   return true;

@@ -69,6 +69,7 @@ export class Directories {
     const directory = nodes.table.isDirectory(slot) ? nodes.directoryKeyIfAny(slot) : undefined;
     if (directory === undefined) return;
     this.#listings.forgetInKernel(slot, directory);
+    nodes.settled.changed();
     nodes.metadata.expire(nodes.location, directory);
     await this.#listings.refresh(slot);
   }
@@ -254,6 +255,8 @@ export class Directories {
     if (!nodes.fill(slot, this.#scratch, record)) return this.#getattrSlowly(slot, reply);
     reply.attributesValid = valid;
     reply.attributes = this.#scratch;
+    if (record !== undefined && directory !== undefined && !this.#unknown.mustAsk(directory, record))
+      nodes.settled.settle(reply);
     return undefined;
   }
 

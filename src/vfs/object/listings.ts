@@ -166,6 +166,7 @@ export class Listings {
         marker = marker === false ? page.marker : marker;
         // The next one is on its way while this one is taken in.
         const next = cursor !== undefined && listing.goesOn(pages) ? ask(cursor) : undefined;
+        this.#nodes.settled.changed();
         writer.page(this.#rows(writer, page, slot, directory, listing.startedAt));
         if (pages === 1 && cursor !== undefined) this.#large.set(directory, true);
         if (cursor === undefined) {

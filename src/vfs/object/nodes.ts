@@ -101,6 +101,7 @@ export class Nodes extends Rows {
   supersede(slot: Slot): void {
     const inode = this.#inUse.get(slot);
     if (inode !== undefined) inode.superseded = true;
+    this.settled.changed();
     this.table.pin(slot);
     for (const { parent, name } of this.table.names(slot)) this.table.removeName(slot, parent, name);
     this.#groups.leave(slot);
@@ -196,6 +197,7 @@ export class Nodes extends Rows {
         row.kind !== 'file' ||
         (row.attributes !== undefined && row.attributes.linkGroup !== group);
       if (!gone || !this.table.hasFurtherNames(slot)) continue;
+      this.settled.changed();
       this.#inUse.get(slot)?.setBase(parent, name, undefined);
       this.table.removeName(slot, parent, name);
     }
@@ -252,6 +254,7 @@ export class Nodes extends Rows {
 
   #adopt(inode: Inode): void {
     this.#inUse.set(inode.slot, inode);
+    this.settled.used(this.table.id(inode.slot));
     this.table.pin(inode.slot);
     if (inode.linkGroup !== undefined) this.joinGroup(inode.slot, inode.linkGroup);
   }
@@ -331,7 +334,7 @@ export class Nodes extends Rows {
       const record = this.metadata.entry(this.location, directory, name);
       if (record?.kind !== 'file' || record.validator === validator) continue;
       const { position: _, ...rest } = record;
-      this.metadata.put(this.location, directory, { ...rest, validator });
+      this.putIn(directory, { ...rest, validator });
     }
   }
 

@@ -8,6 +8,7 @@ import { inodeNumberOf, timestamp } from '../inodes/attributes-of.js';
 import { InodeTable, NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
 import { LinkCounts } from '../inodes/link-counts.js';
 import { absentRecord, inodeNumberOfGroup } from '../inodes/records.js';
+import { Settled } from '../inodes/settled.js';
 import type { ByteString, NodeId } from '../operations.js';
 import { rootOf, type VolumeContext } from '../volume.js';
 import type { WriteBehind } from './journal/write-behind.js';
@@ -37,6 +38,7 @@ export class Rows {
   readonly #lifetimes: Lifetimes;
   readonly #directoryKeys = new Map<Slot, string>();
   readonly #links: LinkCounts;
+  readonly settled: Settled;
 
   /** `onFree`: a node is gone, whatever is kept by its slot must go. */
   constructor(parts: ObjectVolumeParts, onFree: (slot: Slot) => void) {
@@ -46,6 +48,7 @@ export class Rows {
     this.metadata = parts.metadata;
     this.content = parts.content;
     this.context = parts.context;
+    this.settled = new Settled(parts.context.notifier);
     this.options = parts.options;
     this.#lifetimes = new Lifetimes(parts.options);
     this.identity = parts.identity;
@@ -54,6 +57,7 @@ export class Rows {
     this.#links = new LinkCounts(this.metadata, this.location);
     const root = rootOf(parts.context.index);
     this.table = new InodeTable(root, inodeNumberOf(`${parts.identity}\0`), (slot) => {
+      this.settled.changed();
       this.#directoryKeys.delete(slot);
       onFree(slot);
     });
@@ -118,6 +122,7 @@ export class Rows {
 
   /** A directory got another key: every key below is computed anew. */
   directoryMoved(): void {
+    this.settled.changed();
     this.#directoryKeys.clear();
     this.#links.clear();
     this.#directoryKeys.set(ROOT_SLOT, '');
@@ -137,13 +142,20 @@ export class Rows {
   }
 
   put(parent: Slot, record: NewEntryRecord): void {
-    if (record.kind === 'directory') this.recount(this.directoryKey(parent));
-    this.metadata.put(this.location, this.directoryKey(parent), record);
+    const directory = this.directoryKey(parent);
+    if (record.kind === 'directory') this.recount(directory);
+    this.putIn(directory, record);
+  }
+
+  /** `directory`: its key. */
+  putIn(directory: string, record: NewEntryRecord): void {
+    this.settled.changed();
+    this.metadata.put(this.location, directory, record);
   }
 
   /** What is known of the root of the mount, which has no name. */
   putRoot(record: NewEntryRecord): void {
-    this.metadata.put(this.location, ABOVE_ROOT, { ...record, name: ROOT_NAME });
+    this.putIn(ABOVE_ROOT, { ...record, name: ROOT_NAME });
   }
 
   /** The store has no such name, as of now. */
@@ -195,6 +207,7 @@ export class Rows {
 
   /** A directory came, went, or was listed: what stat shows of it as a link count is to be counted again. */
   recount(directory: string): void {
+    this.settled.changed();
     this.#links.recount(directory);
   }
 

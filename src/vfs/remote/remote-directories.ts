@@ -176,6 +176,7 @@ export class RemoteDirectories {
     if (valid === 0 || !tree.fill(slot, this.#scratch)) return this.#getattrSlowly(slot, node, reply);
     reply.attributesValid = tree.attributesValid(slot, valid);
     reply.attributes = this.#scratch;
+    if (node === undefined) tree.settled.settle(reply);
     if (node === undefined && slot < ANSWERS) {
       const attributes = new Attributes();
       copyAttributes(attributes, this.#scratch);
@@ -191,6 +192,7 @@ export class RemoteDirectories {
     if (left <= 0 || left * 1e6 > this.#tree.fullyValid) return false;
     reply.attributesValid = Math.floor(left * 1e6);
     reply.attributes = answered.attributes;
+    this.#tree.settled.settle(reply);
     return true;
   }
 
@@ -275,6 +277,7 @@ export class RemoteDirectories {
         directory,
         (entries) => {
           count += entries.length;
+          tree.changed();
           writer.page(this.#rows(directory, entries, started));
         },
         UNINTERRUPTED,

@@ -17,6 +17,7 @@ import { InodeTable, type Name, NONE, ROOT_SLOT, type Slot } from '../inodes/ino
 import { LinkCounts } from '../inodes/link-counts.js';
 import { LinkGroups } from '../inodes/link-groups.js';
 import { absentRecord, inodeNumberOfGroup } from '../inodes/records.js';
+import { Settled } from '../inodes/settled.js';
 import type { ByteString, EntryAnswer, EntryReply, NodeId } from '../operations.js';
 import { rootOf, type VolumeContext } from '../volume.js';
 import type { BlockCache } from './block-cache.js';
@@ -45,6 +46,7 @@ export class RemoteTree {
   readonly location: LocationId;
   /** Grows with every change of what is known: what was derived before may be otherwise now. */
   generation = 0;
+  readonly settled: Settled;
   readonly #identity: string;
   readonly #paths = new Map<Slot, string>();
   readonly #inUse = new Map<Slot, RemoteNode>();
@@ -56,16 +58,23 @@ export class RemoteTree {
     this.metadata = parts.metadata;
     this.blocks = parts.blocks;
     this.context = parts.context;
+    this.settled = new Settled(parts.context.notifier);
     this.options = parts.options;
     this.#identity = parts.identity;
     this.location = parts.metadata.location(parts.identity);
     this.#links = new LinkCounts(this.metadata, this.location);
     this.table = new InodeTable(rootOf(parts.context.index), inodeNumberOf(`${parts.identity}\0`), (slot) => {
-      this.generation++;
+      this.changed();
       this.#paths.delete(slot);
       this.#groups.leave(slot);
     });
     this.#paths.set(ROOT_SLOT, '');
+  }
+
+  /** What is known is about to change. */
+  changed(): void {
+    this.generation++;
+    this.settled.changed();
   }
 
   // Paths.
@@ -116,7 +125,7 @@ export class RemoteTree {
 
   /** A directory got another path: all below are made anew. */
   directoryMoved(): void {
-    this.generation++;
+    this.changed();
     this.#paths.clear();
     this.#paths.set(ROOT_SLOT, '');
   }
@@ -135,21 +144,21 @@ export class RemoteTree {
   }
 
   put(parent: Slot, row: NewEntryRecord): void {
-    this.generation++;
+    this.changed();
     const directory = this.directoryPath(parent);
     if (row.kind === 'directory') this.recount(directory);
     this.metadata.put(this.location, directory, row);
   }
 
   putAbsent(parent: Slot, name: ByteString): void {
-    this.generation++;
+    this.changed();
     const directory = this.directoryPath(parent);
     if (this.metadata.entry(this.location, directory, name)?.kind === 'directory') this.recount(directory);
     this.metadata.put(this.location, directory, absentRecord(name, this.now()));
   }
 
   putOwn(slot: Slot, row: NewEntryRecord): void {
-    this.generation++;
+    this.changed();
     if (slot === ROOT_SLOT) this.metadata.put(this.location, ABOVE_ROOT, { ...row, name: ROOT_NAME });
     else this.put(this.table.parent(slot), row);
   }
@@ -205,7 +214,7 @@ export class RemoteTree {
   /** The node loses a name to another file; its handles keep what they have. `outside`: the kernel does not know. */
   supersede(slot: Slot, parent: Slot, name: ByteString, outside = true): void {
     const node = this.#inUse.get(slot);
-    this.generation++;
+    this.changed();
     this.table.pin(slot);
     this.table.removeName(slot, parent, name);
     if (this.table.parent(slot) === NONE) {
@@ -322,6 +331,7 @@ export class RemoteTree {
     });
     const node: RemoteNode = new RemoteNode(slot, handles);
     this.#inUse.set(slot, node);
+    this.settled.used(this.table.id(slot));
     this.table.pin(slot);
     this.#fillNode(node, record);
     if (node.linkGroup !== undefined) this.#gatherNames(node.linkGroup);
@@ -464,7 +474,7 @@ export class RemoteTree {
 
   /** A directory came, went, or was listed: its link count is to be counted again. */
   recount(directory: string): void {
-    this.generation++;
+    this.changed();
     this.#links.recount(directory);
   }
 

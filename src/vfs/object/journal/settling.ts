@@ -64,7 +64,7 @@ export class Settling implements Outcomes {
         modifiedNanoseconds: isFile ? info.modified.nanoseconds : rest.modifiedNanoseconds,
         seenAt: nodes.now(),
       };
-      nodes.metadata.put(nodes.location, directory, row);
+      nodes.putIn(directory, row);
       this.#renamedInUse(directory, name, before, now, info);
     }
   }
@@ -96,7 +96,7 @@ export class Settling implements Outcomes {
     const name = nameOf(key.slice(directory === '' ? 0 : directory.length + 1));
     const record = nodes.metadata.entry(nodes.location, directory, name);
     if (record !== undefined && record.kind !== 'absent') return;
-    nodes.metadata.put(nodes.location, directory, absentRecord(name, nodes.now()));
+    nodes.putIn(directory, absentRecord(name, nodes.now()));
   }
 
   /** What the store has under a key is shown from now on. */
@@ -110,7 +110,7 @@ export class Settling implements Outcomes {
     const now = nodes.now();
     if (previous?.kind === 'directory' || found?.kind === 'directory') nodes.recount(directory);
     const row = found === undefined ? absentRecord(name, now) : recordOf(found, name, previous, now);
-    nodes.metadata.put(nodes.location, directory, row);
+    nodes.putIn(directory, row);
   }
 
   async refused({ intent, key, error, found, latest, keep }: Refused): Promise<void> {
@@ -150,6 +150,7 @@ export class Settling implements Outcomes {
       this.#show(intent.from, source);
       if (latest) this.#lose(key, provisional(intent.nonce), error, found);
     } else if (intent.kind === 'moveTree') {
+      nodes.settled.changed();
       nodes.metadata.expire(nodes.location, intent.from);
       nodes.metadata.expire(nodes.location, key);
       this.#show(intent.from, await nodes.port.stat(nodes.mount, intent.from));
