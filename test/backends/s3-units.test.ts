@@ -27,8 +27,7 @@ describe('the body of a GET', () => {
     const arrived: Uint8Array[] = [];
     const answer = { ...fields, Body: body } as unknown as GetObjectCommandOutput;
     const sink = { write: (chunk: Uint8Array) => void arrived.push(chunk) };
-    await pour(answer, { offset, length }, sink, signal);
-    const size = objectSize(answer);
+    const size = await pour(answer, { range: { offset, length }, sink, begin: objectSize, signal });
     return { size, text: Buffer.concat(arrived).toString() };
   }
 

@@ -217,6 +217,61 @@ describe('keys', () => {
   });
 });
 
+describe('a large range', () => {
+  const body = Buffer.alloc(2_000_000, 'bytes of an object ');
+  const range = { offset: 100_000, length: 1_500_000 };
+
+  /** What of a range went to the sink straight from the socket, and what through a stream. */
+  async function read(backend: S3Backend, key: string, match?: string) {
+    const straight: Buffer[] = [];
+    const streamed: Buffer[] = [];
+    const sink = {
+      write: (chunk: Uint8Array) => void streamed.push(Buffer.from(chunk)),
+      writeNow: (chunk: Uint8Array) => void straight.push(Buffer.from(chunk)),
+    };
+    const info = await backend.read(key, range, sink, { signal }, match);
+    return { info, straight: Buffer.concat(straight), streamed: Buffer.concat(streamed) };
+  }
+
+  test.each([
+    ['of any name', "a (b)/ü+%20&='~.x", {}],
+    ['that is stored in a coding', 'page', { ContentEncoding: 'gzip' }],
+  ])('of an object %s goes straight to the sink', async (_name, Key, fields) => {
+    await server.client.send(new PutObjectCommand({ Bucket: options.bucket, Key, Body: body, ...fields }));
+    const { backend } = await opened();
+    const { info, straight, streamed } = await read(backend, Key);
+    expect(straight.equals(body.subarray(range.offset, range.offset + range.length))).toBe(true);
+    expect(streamed.length).toBe(0);
+    expect(info).toMatchObject({ key: Key, size: body.length, validator: expect.any(String) });
+    await backend.close();
+  });
+
+  test('of a version that is gone is an error, and the next one goes straight again', async () => {
+    const Bucket = options.bucket;
+    await server.client.send(new PutObjectCommand({ Bucket, Key: 'k', Body: body }));
+    const { backend } = await opened();
+    await expect(read(backend, 'k', 'another')).rejects.toMatchObject({ errno: 'ESTALE' });
+    await expect(read(backend, 'none')).rejects.toMatchObject({ errno: 'ENOENT' });
+    expect((await read(backend, 'k')).straight.length).toBe(range.length);
+    await backend.close();
+  });
+
+  test('of a store that is gone is an error that says what to check', async () => {
+    const proxy = await startDelayProxy(server.port);
+    try {
+      const { backend } = await opened({ endpoint: `http://127.0.0.1:${proxy.port}` });
+      await proxy.command('refuse');
+      await proxy.command('drop');
+      await expect(read(backend, 'k')).rejects.toMatchObject({
+        errno: expect.stringMatching(/EIO|EHOSTDOWN/),
+      });
+      await backend.close();
+    } finally {
+      await proxy.stop();
+    }
+  });
+});
+
 describe('attributes', () => {
   test('stand in the metadata as s3fs has them', async () => {
     const { backend, tools } = await opened();

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import {
   DeleteObjectCommand,
   GetObjectCommand,
+  type GetObjectCommandOutput,
   ListObjectsV2Command,
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
@@ -40,7 +41,7 @@ import { decodeKey } from './keys.js';
 import { listPage } from './listing.js';
 import { uploadInParts } from './multipart.js';
 import { infoOf, Objects } from './objects.js';
-import { objectSize, pour } from './pour.js';
+import { objectSize, type Pouring, pour, rangeHeader } from './pour.js';
 import { fitsBatch, MOST_REMOVALS, removeBatch } from './removals.js';
 import {
   answeredAt,
@@ -144,12 +145,13 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
   ): Promise<ObjectInfo> {
     const attempt = { operation: 'read', subject: key, signal: context.signal };
     if (range.length === 0) return this.#objects.existing(key, context, match);
-    try {
-      const answer = await this.#version(key, range, match, context);
+    const begin = (answer: GetObjectCommandOutput): ObjectInfo => {
       const info = this.#versions.seen(infoOf(key, 'file', { ...answer, ContentLength: objectSize(answer) }));
       sink.begin?.(info);
-      await pour(answer, range, sink, context.signal);
       return info;
+    };
+    try {
+      return await this.#version(key, { range, sink, begin, signal: context.signal }, match);
     } catch (error) {
       // Past the end, or an empty object: nothing to read, but still a version to tell.
       if (statusOf(error) === 416) return this.#objects.existing(key, context, match);
@@ -158,23 +160,23 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
   }
 
   /** The newest version, or the one that was asked for, which a bucket with versions still has when it is not the newest. */
-  async #version(key: string, range: ByteRange, match: Validator | undefined, { signal }: Context) {
+  async #version(
+    key: string,
+    pouring: Pouring<ObjectInfo>,
+    match: Validator | undefined,
+  ): Promise<ObjectInfo> {
     const Key = this.#keys.object(key);
-    const Range = `bytes=${range.offset}-${range.offset + range.length - 1}`;
     try {
-      return await this.#reader.get(
-        { Key, Range, ...(match !== undefined && { IfMatch: `"${match}"` }) },
-        signal,
-      );
+      return await this.#reader.read({ Key, ...(match !== undefined && { IfMatch: `"${match}"` }) }, pouring);
     } catch (error) {
       const status = statusOf(error);
       const gone = status === 412 || status === 404;
       const VersionId = gone && match !== undefined ? this.#versions.find(key, match) : undefined;
       if (VersionId === undefined) throw error;
       const { client, name } = this.#bucket;
-      return client.send(new GetObjectCommand({ Bucket: name, Key, Range, VersionId }), {
-        abortSignal: signal,
-      });
+      const { range, signal } = pouring;
+      const command = new GetObjectCommand({ Bucket: name, Key, Range: rangeHeader(range), VersionId });
+      return pour(await client.send(command, { abortSignal: signal }), pouring);
     }
   }
 
@@ -311,6 +313,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
   }
 
   async close(): Promise<void> {
+    this.#reader.close();
     this.#bucket.client.destroy();
   }
 

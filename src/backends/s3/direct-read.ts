@@ -2,7 +2,7 @@
  * GET of an object without the SDK, whose command takes several times as long as the request that it makes. Where and how a request goes is
  * learned from one that the SDK prepares and does not send: endpoint, style of address, region, headers of the mount. The connections are
  * the SDK's, so that those that listings have opened are used. It also makes every request again that is not answered with content, so that
- * errors, redirections and a wrong clock stay its business.
+ * errors, redirections and a wrong clock stay its business. Large ranges have connections of their own, without a stream in between.
  * Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
  */
 import { createHash, createHmac } from 'node:crypto';
@@ -13,9 +13,17 @@ import {
   type GetObjectCommandInput,
   type GetObjectCommandOutput,
 } from '@aws-sdk/client-s3';
+import type { ByteRange } from '../contract.js';
+import { RangeReader } from '../web/range-reader.js';
+import { type Headers, header } from '../web/versions.js';
+import { type Pouring, pour, rangeHeader } from './pour.js';
 import type { Bucket } from './requests.js';
 
 const CONNECT_MILLISECONDS = 5_000;
+/** The layers watch for progress, and give up sooner. */
+const SILENCE_MILLISECONDS = 60_000;
+/** Bytes from which a range goes the shortest way: below it, the answer is in one piece anyway. */
+const LARGE = 256 * 1024;
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const METADATA = 'x-amz-meta-';
 /** Headers of the SDK's request that belong to that one alone. */
@@ -49,13 +57,26 @@ interface SdkRequest {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-type Input = Pick<GetObjectCommandInput, 'Range' | 'IfMatch' | 'VersionId'> & { readonly Key: string };
+type Input = Pick<GetObjectCommandInput, 'IfMatch'> & { readonly Key: string };
+
+/** A request as it goes out. */
+interface Prepared {
+  /** Path and query. */
+  readonly target: string;
+  readonly headers: Record<string, string>;
+}
 
 export class DirectReader {
   readonly #bucket: Bucket;
   readonly #learned: Promise<void>;
   /** undefined: not known, or not as expected, and the SDK had better make every request. */
   #route: Route | undefined;
+  readonly #ranges = new RangeReader({
+    connectTimeout: CONNECT_MILLISECONDS,
+    timeout: SILENCE_MILLISECONDS,
+    anyCoding: true,
+    explain: (error) => ((error as NodeJS.ErrnoException).code === 'ETIMEDOUT' ? notConnected() : error),
+  });
   #signingKey: { readonly scope: string; readonly secret: string; readonly key: Buffer } | undefined;
 
   constructor(bucket: Bucket) {
@@ -63,15 +84,29 @@ export class DirectReader {
     this.#learned = this.#learn();
   }
 
-  /** As GetObjectCommand; the body is a stream of Node's. */
-  async get(input: Input, signal: AbortSignal): Promise<GetObjectCommandOutput> {
+  /** Reads a range into a sink. Errors are those of GetObjectCommand, of the connection, and of the sink. */
+  async read<Told>(input: Input, pouring: Pouring<Told>): Promise<Told> {
     if (this.#route === undefined) await this.#learned;
     const route = this.#route;
-    if (route === undefined) return this.#bySdk(input, signal);
-    const answer = await this.#send(route, input, signal);
-    if (answer.statusCode === 200 || answer.statusCode === 206) return outputOf(answer);
+    if (route === undefined) return this.#bySdk(input, pouring);
+    const prepared = await this.#prepare(route, input, pouring.range);
+    if (pouring.range.length >= LARGE) {
+      const outcome = await this.#straight(route, prepared, input.Key, pouring);
+      if (outcome === 'refused') return this.#bySdk(input, pouring);
+      if (outcome !== undefined) return outcome.told;
+    }
+    const answer = await this.#send(route, prepared, pouring.signal);
+    const { statusCode, headers } = answer;
+    if (statusCode === 200 || statusCode === 206) {
+      const Body = answer as unknown as NonNullable<GetObjectCommandOutput['Body']>;
+      return pour({ ...outputOf(statusCode, headers), Body }, pouring);
+    }
     answer.resume();
-    return this.#bySdk(input, signal);
+    return this.#bySdk(input, pouring);
+  }
+
+  close(): void {
+    this.#ranges.close();
   }
 
   /** Has a request prepared that is stopped before it is sent. */
@@ -88,8 +123,9 @@ export class DirectReader {
     await this.#bucket.client.send(command).catch(() => undefined);
   }
 
-  #bySdk(input: Input, signal: AbortSignal): Promise<GetObjectCommandOutput> {
-    const command = new GetObjectCommand({ Bucket: this.#bucket.name, ...input });
+  async #bySdk<Told>(input: Input, pouring: Pouring<Told>): Promise<Told> {
+    const Range = rangeHeader(pouring.range);
+    const command = new GetObjectCommand({ Bucket: this.#bucket.name, ...input, Range });
     command.middlewareStack.add(
       (next) => (args) => {
         // It may have been sent to another place than the last one.
@@ -98,22 +134,44 @@ export class DirectReader {
       },
       { step: 'finalizeRequest', name: 'learnRoute', priority: 'low' },
     );
-    return this.#bucket.client.send(command, { abortSignal: signal });
+    return pour(await this.#bucket.client.send(command, { abortSignal: pouring.signal }), pouring);
   }
 
-  async #send(
-    route: Route,
-    { Key, Range, IfMatch, VersionId }: Input,
-    signal: AbortSignal,
-  ): Promise<IncomingMessage> {
-    const path = `${route.path}/${encodeKey(Key)}`;
-    const query = VersionId === undefined ? '' : `versionId=${encodeURIComponent(VersionId)}`;
-    const headers: Record<string, string> = { ...route.headers, host: route.host };
-    if (Range !== undefined) headers.range = Range;
+  async #prepare(route: Route, { Key, IfMatch }: Input, range: ByteRange): Promise<Prepared> {
+    const target = `${route.path}/${encodeKey(Key)}`;
+    const headers: Record<string, string> = { ...route.headers, host: route.host, range: rangeHeader(range) };
     if (IfMatch !== undefined) headers['if-match'] = IfMatch;
-    if (route.region !== undefined) await this.#sign(route.region, path, query, headers);
+    if (route.region !== undefined) await this.#sign(route.region, target, headers);
+    return { target, headers };
+  }
+
+  /** Through no stream; undefined: nothing has happened, and the request may be made in another way. */
+  async #straight<Told>(
+    { secure, host }: Route,
+    { target, headers: { host: _, ...headers } }: Prepared,
+    subject: string,
+    { range, sink, begin, signal }: Pouring<Told>,
+  ): Promise<{ readonly told: Told } | 'refused' | undefined> {
+    const url = new URL(`${secure ? 'https' : 'http'}://${host}${target}`);
+    // A key may look like a way up, which a URL is rid of.
+    if (url.pathname !== target || url.host !== host) return undefined;
+    const told: Told[] = [];
+    let refused = false;
+    const accept = (answered: Headers): boolean => {
+      told.push(begin(outputOf(206, answered)));
+      return true;
+    };
+    const refuse = (): void => {
+      refused = true;
+    };
+    const question = { url, headers, range, subject, signal, accept, refused: refuse };
+    await this.#ranges.read(question, sink);
+    if (told.length > 0) return { told: told[0]! };
+    return refused ? 'refused' : undefined;
+  }
+
+  #send(route: Route, { target, headers }: Prepared, signal: AbortSignal): Promise<IncomingMessage> {
     const { secure, hostname, port } = route;
-    const target = query === '' ? path : `${path}?${query}`;
     const options: RequestOptions = { hostname, path: target, headers, signal };
     if (port !== undefined) options.port = port;
     const agent = this.#agent(secure);
@@ -129,7 +187,7 @@ export class DirectReader {
   }
 
   /** Adds the headers that sign the request. */
-  async #sign(region: string, path: string, query: string, headers: Record<string, string>): Promise<void> {
+  async #sign(region: string, path: string, headers: Record<string, string>): Promise<void> {
     const { config } = this.#bucket.client;
     const { accessKeyId, secretAccessKey, sessionToken } = await config.credentials();
     const now = new Date(Date.now() + config.systemClockOffset);
@@ -140,7 +198,7 @@ export class DirectReader {
     if (sessionToken !== undefined) headers['x-amz-security-token'] = sessionToken;
     const names = Object.keys(headers).sort();
     const lines = names.map((name) => `${name}:${headers[name]}\n`).join('');
-    const canonical = `GET\n${path}\n${query}\n${lines}\n${names.join(';')}\n${EMPTY_SHA256}`;
+    const canonical = `GET\n${path}\n\n${lines}\n${names.join(';')}\n${EMPTY_SHA256}`;
     const hash = createHash('sha256').update(canonical).digest('hex');
     const text = `AWS4-HMAC-SHA256\n${time}\n${scope}\n${hash}`;
     const signature = createHmac('sha256', this.#keyFor(scope, secretAccessKey)).update(text).digest('hex');
@@ -208,20 +266,15 @@ function answerTo(secure: boolean, options: RequestOptions): Promise<IncomingMes
 const notConnected = (): Error =>
   Object.assign(new Error('the store takes no connection'), { name: 'TimeoutError' });
 
-function outputOf(answer: IncomingMessage): GetObjectCommandOutput {
-  const { headers } = answer;
+function outputOf(status: number, headers: Headers): GetObjectCommandOutput {
   const Metadata: Record<string, string> = {};
   for (const [name, value] of Object.entries(headers)) {
     if (name.startsWith(METADATA)) Metadata[name.slice(METADATA.length)] = String(value);
   }
-  const one = (name: string): string | undefined => {
-    const value = headers[name];
-    return Array.isArray(value) ? value[0] : value;
-  };
+  const one = (name: string): string | undefined => header(headers, name);
   const modified = one('last-modified');
   return {
-    $metadata: { httpStatusCode: answer.statusCode },
-    Body: answer as unknown as GetObjectCommandOutput['Body'],
+    $metadata: { httpStatusCode: status },
     ContentLength: Number(one('content-length') ?? 0),
     ContentRange: one('content-range'),
     ETag: one('etag'),

@@ -8,7 +8,7 @@ import { connect, isIP, type OnReadOpts, type Socket } from 'node:net';
 import { connect as connectSecurely } from 'node:tls';
 import type { ByteRange, ByteSink } from '../contract.js';
 import { endedEarly, toMirageError } from './errors.js';
-import { LARGEST_HEAD, parseResponseHead } from './response-head.js';
+import { LARGEST_HEAD, parseResponseHead, type ResponseHead } from './response-head.js';
 import { contentRange, type Headers, header } from './versions.js';
 
 /** Connections in all; a request beyond them goes the general way. */
@@ -41,6 +41,8 @@ export interface RangeQuestion {
   readonly signal: AbortSignal;
   /** Called with the head of a fitting answer, before its first byte. False: make the request the general way. What it throws is the outcome. */
   readonly accept: (headers: Headers) => boolean;
+  /** Called when the server answers with an error; the request is then to be made the general way, which tells which. */
+  readonly refused?: () => void;
 }
 
 export interface RangeReaderOptions {
@@ -48,6 +50,10 @@ export interface RangeReaderOptions {
   readonly connectTimeout: number;
   /** Milliseconds of silence after which a request is given up. */
   readonly timeout: number;
+  /** Bytes are taken as the server keeps them, whatever they are encoded with. */
+  readonly anyCoding?: boolean;
+  /** What is thrown for a failure of the connection, in place of what is made for a web server. */
+  readonly explain?: (error: unknown) => unknown;
 }
 
 export class RangeReader {
@@ -68,13 +74,13 @@ export class RangeReader {
     if (this.#unfit.has(url.origin) || !isSendable(headers)) return false;
     const connection = this.#take(url);
     if (connection === undefined) return false;
-    const exchange = new Exchange(question, sink, this.#options.timeout);
+    const exchange = new Exchange(question, sink, this.#options);
     try {
       const outcome = await connection.carry(exchange, requestOf(question));
       if (outcome === 'unfit') this.#unfit.add(url.origin);
       return outcome === 'read';
     } catch (error) {
-      throw toMirageError(error, subject, signal);
+      throw this.#options.explain?.(error) ?? toMirageError(error, subject, signal);
     }
   }
 
@@ -226,6 +232,7 @@ class Exchange {
   keepAlive = 0;
   readonly #question: RangeQuestion;
   readonly #sink: ByteSink;
+  readonly #anyCoding: boolean;
   #resolve!: (outcome: Outcome) => void;
   #reject!: (error: unknown) => void;
   #result: Outcome = 'failed';
@@ -235,9 +242,10 @@ class Exchange {
   /** Bytes of the body still to come. */
   #left = 0;
 
-  constructor(question: RangeQuestion, sink: ByteSink, timeout: number) {
+  constructor(question: RangeQuestion, sink: ByteSink, { timeout, anyCoding = false }: RangeReaderOptions) {
     this.#question = question;
     this.#sink = sink;
+    this.#anyCoding = anyCoding;
     this.timeout = timeout;
     this.outcome = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -290,9 +298,12 @@ class Exchange {
     const parsed =
       end < 0 || end > LARGEST_HEAD ? undefined : parseResponseHead(head.toString('latin1', 0, end));
     // An error passes, and says nothing of how this server sends ranges.
-    if (parsed !== undefined && parsed.status >= 400) return undefined;
+    if (parsed !== undefined && parsed.status >= 400) {
+      this.#question.refused?.();
+      return undefined;
+    }
     this.#result = 'unfit';
-    const length = parsed && bodyLength(parsed.status, parsed.headers, this.#question.range);
+    const length = parsed && bodyLength(parsed, this.#question.range, this.#anyCoding);
     if (parsed === undefined || length === undefined || !this.#question.accept(parsed.headers))
       return undefined;
     this.#result = 'read';
@@ -323,10 +334,14 @@ class Exchange {
 }
 
 /** Bytes of the body of the one answer that is understood: 206 with the very range that was asked for, as far as the object goes. */
-function bodyLength(status: number, headers: Headers, { offset, length }: ByteRange): number | undefined {
+function bodyLength(
+  { status, headers }: ResponseHead,
+  { offset, length }: ByteRange,
+  anyCoding: boolean,
+): number | undefined {
   const part = status === 206 ? contentRange(headers) : undefined;
-  const coding = header(headers, 'content-encoding') ?? 'identity';
-  if (part?.size === undefined || coding !== 'identity' || 'transfer-encoding' in headers) return undefined;
+  const plain = anyCoding || (header(headers, 'content-encoding') ?? 'identity') === 'identity';
+  if (part?.size === undefined || !plain || 'transfer-encoding' in headers) return undefined;
   if (part.start !== offset || part.end !== Math.min(offset + length, part.size)) return undefined;
   return header(headers, 'content-length') === String(part.end - part.start)
     ? part.end - part.start
