@@ -304,6 +304,36 @@ describe('hard links', () => {
     expect(await tree.stat('a')).toMatchObject({ ino, nlink: 2 });
   });
 
+  test('they stay one file after a restart, however far apart the store wrote their objects', async () => {
+    await tree.writeFile('a', 'one');
+    await tree.link('a', 'b');
+    await tree.link('a', 'c');
+    await tree.writeFile('a', 'two');
+    await tree.close(true);
+    tree = new Tree(bucket, { folder: tree.folder });
+    tree.later += 61_000;
+    // The objects were written ten seconds one after another, as large ones are; a listing tells their times and no attributes.
+    await tree.list('');
+    await tree.writeFile('b', 'three');
+    expect(['a', 'b', 'c'].map((key) => bucket.text(key))).toEqual(['three', 'three', 'three']);
+    expect((await tree.stat('c')).nlink).toBe(3);
+  });
+
+  test('what is written goes to the names that are left when something else has taken one', async () => {
+    await tree.writeFile('a', 'one');
+    for (const name of ['b', 'c', 'd']) await tree.link('a', name);
+    const open = await tree.open('b', O_RDWR);
+    bucket.objects.delete('a');
+    bucket.put('c', 'of another host');
+    tree.later += 61_000;
+    await tree.mkdir('a');
+    await tree.write(open, 0, 'TWO');
+    await tree.close2(open);
+    expect(['b', 'c', 'd'].map((key) => bucket.text(key))).toEqual(['TWO', 'of another host', 'TWO']);
+    expect(await tree.readFile('c')).toBe('of another host');
+    expect((await tree.stat('d')).nlink).toBe(2);
+  });
+
   test('another host sees one inode too, once it has seen both names', async () => {
     await tree.writeFile('a', 'one');
     await tree.link('a', 'b');

@@ -58,6 +58,12 @@ export function recordOf(
   };
 }
 
+/** The version of the object that a row speaks of. */
+export const versionOf = (row: EntryRecord | NewEntryRecord): Pick<ObjectInfo, 'validator' | 'modified'> => ({
+  validator: row.validator,
+  modified: { seconds: row.modifiedSeconds, nanoseconds: row.modifiedNanoseconds },
+});
+
 /** The validator may be a hash of the bytes: an object that was written again tells by its time, which a write's answer gives to the second. */
 const isSameObject = (before: EntryRecord, info: ObjectInfo): boolean =>
   before.validator === info.validator &&

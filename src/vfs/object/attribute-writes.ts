@@ -32,8 +32,7 @@ export class AttributeWrites {
         if (info === undefined) changedElsewhere.push({ parent, name });
       }
       if (info?.validator === undefined) continue;
-      inode.setBase(parent, name, info.validator);
-      inode.storeModified = info.modified;
+      inode.setBase(parent, name, info);
       if (inode.kind === 'file' && name === names[0]?.name) await nodes.relabel(inode, { parent, name });
     }
     return changedElsewhere;

@@ -66,12 +66,11 @@ export class Commits {
     const attributes = this.#nodes.stored(inode, writer);
     inode.mustCommit = false;
     inode.committing = true;
-    let info: ObjectInfo;
     const lost: { name: Name; error: MirageError }[] = [];
     const files: string[] = [];
     const onStaged = (file: string) => void files.push(file);
     try {
-      info = await staged.commit((fd, size) =>
+      await staged.commit((fd, size) =>
         this.#putEverywhere(inode, names, { fd, size, attributes, open, onStaged }, lost),
       );
     } catch (error) {
@@ -83,7 +82,6 @@ export class Commits {
     }
     this.#lend(staged, files);
     inode.unconfirmed.clear();
-    inode.storeModified = info.modified;
     inode.attributesSaved = Math.max(inode.attributesSaved, changes);
     if (!inode.needsAttributes) this.#unsaved.delete(inode);
     for (const { name } of lost) {
@@ -116,7 +114,7 @@ export class Commits {
     for (const name of names) {
       try {
         const info = await this.putContent(inode, name, inode.base(name.parent, name.name), put);
-        inode.setBase(name.parent, name.name, info.validator);
+        inode.setBase(name.parent, name.name, info);
         first ??= info;
       } catch (error) {
         if (!MirageError.is(error, 'ESTALE')) throw error;

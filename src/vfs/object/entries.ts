@@ -9,7 +9,7 @@ import { NONE, type Slot } from '../inodes/inode-table.js';
 import type { ByteString, Call, EntryAnswer } from '../operations.js';
 import type { Commits } from './commit.js';
 import type { Directories } from './directory.js';
-import type { Inode } from './inode.js';
+import type { Inode, StoredVersion } from './inode.js';
 import type { Nodes } from './nodes.js';
 import type { OpenFiles } from './open-files.js';
 
@@ -67,8 +67,7 @@ export class Entries {
           this.#commits.putContent(inode, { parent, name }, undefined, { fd, size, attributes }),
         ),
       );
-      this.#named(inode, parent, name, info.validator);
-      inode.storeModified = info.modified;
+      this.#named(inode, parent, name, info);
       nodes.publish(inode, true);
     } catch (error) {
       this.#commits.rest(inode);
@@ -82,12 +81,10 @@ export class Entries {
   }
 
   /** Gives a node that was made without a name its name. */
-  #named(inode: Inode, parent: Slot, name: ByteString, validator: Validator | undefined): void {
-    const { table } = this.#nodes;
-    const before = table.child(parent, name);
-    if (before !== NONE) this.#nodes.supersede(before);
-    table.addName(inode.slot, parent, name);
-    inode.setBase(parent, name, validator);
+  #named(inode: Inode, parent: Slot, name: ByteString, version: StoredVersion): void {
+    this.#nodes.displace(parent, name);
+    this.#nodes.table.addName(inode.slot, parent, name);
+    inode.setBase(parent, name, version);
     this.#nodes.touchDirectory(parent);
   }
 
@@ -124,8 +121,7 @@ export class Entries {
           if (MirageError.is(error, 'EEXIST')) await this.#directories.askStore(parent, name);
           throw error;
         });
-      this.#named(inode, parent, name, info.validator);
-      inode.storeModified = info.modified;
+      this.#named(inode, parent, name, info);
       nodes.publish(inode, true);
       const key = nodes.keyOf(parent, name);
       nodes.metadata.markComplete(nodes.location, key, nodes.now());
@@ -294,7 +290,7 @@ export class Entries {
     const inode = nodes.use(slot);
     try {
       const info = await this.#commits.makeMarker(key, nodes.stored(inode));
-      inode.setBase(table.parent(slot), table.name(slot), info.validator);
+      inode.setBase(table.parent(slot), table.name(slot), info);
       nodes.publish(inode, true);
     } catch (error) {
       nodes.context.log.error('an empty directory could not be kept in the store', {

@@ -1,10 +1,15 @@
-import type { Timestamp, Validator } from '../../backends/contract.js';
+import type { ObjectInfo, Timestamp, Validator } from '../../backends/contract.js';
 import type { CleanFile, StagedFile } from '../../content/contract.js';
 import type { MirageError } from '../../errors/mirage-error.js';
 import { Attributes } from '../attributes.js';
 import type { Slot } from '../inodes/inode-table.js';
 import { Turn } from '../inodes/turn.js';
 import type { ByteString } from '../operations.js';
+
+/** The version of an object, and when the store says that it was written. */
+export type StoredVersion = Pick<ObjectInfo, 'validator' | 'modified'>;
+
+const NEVER_STORED: Timestamp = { seconds: 0, nanoseconds: 0 };
 
 const baseKey = (parent: Slot, name: ByteString): string => `${parent}/${name}`;
 
@@ -17,8 +22,6 @@ export class Inode {
   /** Extended attributes, name → base64. */
   xattrs: Record<string, string> = {};
   linkGroup: string | undefined;
-  /** When the store says that the content was written. */
-  storeModified: Timestamp = { seconds: 0, nanoseconds: 0 };
 
   /** The file that reads are answered from: what is staged, else the clean one. */
   clean: CleanFile | undefined;
@@ -50,8 +53,8 @@ export class Inode {
   attributesSaved = 0;
 
   readonly turn = new Turn();
-  /** Version that this node's content is based on, per name; no entry: no object of that name is known. */
-  readonly #bases = new Map<string, Validator>();
+  /** Version that this node's content is based on, per name: each is an object of its own. No entry: none of that name is known. */
+  readonly #bases = new Map<string, StoredVersion>();
 
   constructor(
     readonly slot: Slot,
@@ -59,11 +62,15 @@ export class Inode {
   ) {}
 
   base(parent: Slot, name: ByteString): Validator | undefined {
-    return this.#bases.get(baseKey(parent, name));
+    return this.#bases.get(baseKey(parent, name))?.validator;
   }
-  setBase(parent: Slot, name: ByteString, validator: Validator | undefined): void {
-    if (validator === undefined) this.#bases.delete(baseKey(parent, name));
-    else this.#bases.set(baseKey(parent, name), validator);
+  /** When the store says that the object of a name was written; second 0 where there is none. */
+  storeModified(parent: Slot, name: ByteString): Timestamp {
+    return this.#bases.get(baseKey(parent, name))?.modified ?? NEVER_STORED;
+  }
+  setBase(parent: Slot, name: ByteString, version: StoredVersion | undefined): void {
+    if (version === undefined) this.#bases.delete(baseKey(parent, name));
+    else this.#bases.set(baseKey(parent, name), { validator: version.validator, modified: version.modified });
   }
 
   /** Content that the store does not have. */

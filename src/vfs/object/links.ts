@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { MirageError } from '../../errors/mirage-error.js';
-import { NONE, type Slot } from '../inodes/inode-table.js';
+import type { Slot } from '../inodes/inode-table.js';
 import { newLinkGroup } from '../inodes/records.js';
 import type { ByteString, EntryAnswer } from '../operations.js';
 import type { Commits } from './commit.js';
@@ -74,7 +74,7 @@ export class Links {
             inode.attributesChanged++;
           }
           this.#add(slot, parent, name);
-          inode.setBase(parent, name, info.validator);
+          inode.setBase(parent, name, info);
           nodes.publish(inode, true);
           if (before === undefined) await this.#commits.commitNow(inode);
         } catch (error) {
@@ -88,10 +88,8 @@ export class Links {
   }
 
   #add(slot: Slot, parent: Slot, name: ByteString): void {
-    const { table } = this.#nodes;
-    const before = table.child(parent, name);
-    if (before !== NONE) this.#nodes.supersede(before);
-    table.addName(slot, parent, name);
+    this.#nodes.displace(parent, name);
+    this.#nodes.table.addName(slot, parent, name);
     this.#nodes.touchDirectory(parent);
   }
 }

@@ -17,7 +17,7 @@ import {
 } from '../inodes/attributes-of.js';
 import { type Name, NONE, ROOT_SLOT, type Slot } from '../inodes/inode-table.js';
 import { LinkGroups } from '../inodes/link-groups.js';
-import { recordOf } from '../inodes/records.js';
+import { recordOf, versionOf } from '../inodes/records.js';
 import type { ByteString, Call, EntryAnswer, EntryReply } from '../operations.js';
 import { Inode } from './inode.js';
 import { nameOf, nameOfFileBesideDirectory } from './names.js';
@@ -50,26 +50,21 @@ export class Nodes extends Rows {
     const known = this.table.child(parent, name);
     let ino = record.ino;
     if (known !== NONE) {
-      const same =
-        this.table.type(known) === (mode & S_IFMT) && !this.#holdsAnother(known, parent, name, record);
-      if (same && this.#sameGroup(known, record)) {
+      const same = this.table.type(known) === (mode & S_IFMT) && this.#sameGroup(known, record);
+      if (same && !this.#holdsAnother(known, parent, name, record)) {
         if (this.table.hasFurtherNames(known)) this.dropGoneNames(known);
         return known;
       }
-      if (same && this.table.names(known).length > 1) {
-        // Another host has put a file of its own in the place of a hard link.
-        this.#inUse.get(known)?.setBase(parent, name, undefined);
-        this.table.removeName(known, parent, name);
-      } else {
+      if (same || !this.table.hasFurtherNames(known)) {
         ino ??= this.table.ino(known);
         this.supersede(known);
-      }
+      } else this.displace(parent, name);
     }
     const group = record.attributes?.linkGroup;
     const linked = group === undefined ? undefined : this.#groups.slotOf(group);
     if (linked !== undefined && this.table.type(linked) === (mode & S_IFMT)) {
       this.table.addName(linked, parent, name);
-      this.#inUse.get(linked)?.setBase(parent, name, record.validator);
+      this.#inUse.get(linked)?.setBase(parent, name, versionOf(record));
       return linked;
     }
     const slot = this.table.add(parent, name, ino ?? this.derivedInodeNumber(parent, name, group), mode);
@@ -106,6 +101,19 @@ export class Nodes extends Rows {
     for (const { parent, name } of this.table.names(slot)) this.table.removeName(slot, parent, name);
     this.#groups.leave(slot);
     this.table.unpin(slot);
+  }
+
+  /** Something else gets the name. What had it keeps the other names of a hard link, and is superseded where there are none. */
+  displace(parent: Slot, name: ByteString): void {
+    const slot = this.table.child(parent, name);
+    if (slot === NONE) return;
+    if (!this.table.hasFurtherNames(slot)) {
+      this.supersede(slot);
+      return;
+    }
+    this.settled.changed();
+    this.#inUse.get(slot)?.setBase(parent, name, undefined);
+    this.table.removeName(slot, parent, name);
   }
 
   joinGroup(slot: Slot, group: string): void {
@@ -168,11 +176,11 @@ export class Nodes extends Rows {
     fillFrom(inode.attributes, record, this.table.ino(slot), this.linkCount(record), this.context);
     inode.xattrs = { ...record.attributes?.xattrs };
     inode.linkGroup = record.attributes?.linkGroup;
-    inode.storeModified = { seconds: record.modifiedSeconds, nanoseconds: record.modifiedNanoseconds };
     this.#adopt(inode);
     if (inode.linkGroup !== undefined) this.#gatherNames(slot, inode.linkGroup);
     for (const { parent, name } of this.table.names(slot)) {
-      inode.setBase(parent, name, slot === ROOT_SLOT ? undefined : this.entry(parent, name)?.validator);
+      const row = slot === ROOT_SLOT ? record : this.entry(parent, name);
+      inode.setBase(parent, name, row && versionOf(row));
     }
     return inode;
   }
@@ -230,8 +238,7 @@ export class Nodes extends Rows {
     const attributes = new Attributes();
     fill(attributes);
     attributes.ino = newInodeNumber();
-    const before = parent === NONE ? NONE : this.table.child(parent, name);
-    if (before !== NONE) this.supersede(before);
+    if (parent !== NONE) this.displace(parent, name);
     const slot = this.table.add(parent, name, attributes.ino, attributes.mode);
     const inode = new Inode(slot, (attributes.mode & S_IFMT) === S_IFDIR ? 'directory' : 'file');
     copyAttributes(inode.attributes, attributes);
@@ -272,28 +279,24 @@ export class Nodes extends Rows {
   publish(inode: Inode, seen = false): void {
     if (inode.superseded) return;
     if (inode.slot === ROOT_SLOT) {
-      this.putRoot(this.#recordOf(inode, '', undefined, this.now()));
+      this.putRoot(this.#recordOf(inode, ROOT_SLOT, '', this.now()));
       return;
     }
     for (const { parent, name } of this.table.names(inode.slot)) {
       const seenAt = seen ? this.now() : (this.entry(parent, name)?.seenAt ?? this.now());
-      this.put(parent, this.#recordOf(inode, name, inode.base(parent, name), seenAt));
+      this.put(parent, this.#recordOf(inode, parent, name, seenAt));
     }
   }
 
-  #recordOf(
-    inode: Inode,
-    name: ByteString,
-    validator: Validator | undefined,
-    seenAt: number,
-  ): NewEntryRecord {
+  #recordOf(inode: Inode, parent: Slot, name: ByteString, seenAt: number): NewEntryRecord {
+    const modified = inode.storeModified(parent, name);
     return {
       name,
       kind: inode.kind,
       size: inode.kind === 'directory' ? 0 : inode.attributes.size,
-      validator,
-      modifiedSeconds: inode.storeModified.seconds,
-      modifiedNanoseconds: inode.storeModified.nanoseconds,
+      validator: inode.base(parent, name),
+      modifiedSeconds: modified.seconds,
+      modifiedNanoseconds: modified.nanoseconds,
       attributes: this.stored(inode),
       ino: inode.attributes.ino,
       seenAt,

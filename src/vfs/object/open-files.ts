@@ -221,7 +221,9 @@ export class OpenFiles {
     if (inode.superseded || inode.handles > 0) return false;
     inode.revalidation = asked.then(
       (info) => {
-        inode.setBase(parent, name, info?.validator);
+        // The attributes known here are those of the version before.
+        const modified = inode.storeModified(parent, name);
+        inode.setBase(parent, name, info && { validator: info.validator, modified });
         inode.revalidation = undefined;
       },
       // The version known so far is what the commit asks for then.

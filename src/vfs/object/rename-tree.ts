@@ -83,7 +83,7 @@ export class TreeMoves {
     const { directory, from, oldKey, newKey } = move;
     await port.rename(mount, oldKey, newKey);
     const validator = directory.base(from.parent, from.name);
-    const { storeModified: modified } = directory;
+    const modified = directory.storeModified(from.parent, from.name);
     this.#switch(
       move,
       {
@@ -177,11 +177,10 @@ export class TreeMoves {
     directory.setBase(from.parent, from.name, undefined);
     table.removeName(directory.slot, from.parent, from.name);
     table.addName(directory.slot, to.parent, to.name);
-    directory.setBase(to.parent, to.name, made.validator);
+    directory.setBase(to.parent, to.name, { validator: made.validator, modified: timestamp(nodes.now()) });
     nodes.directoryMoved();
     metadata.moveDirectory(location, oldKey, newKey);
     nodes.putAbsent(from.parent, from.name);
-    directory.storeModified = timestamp(nodes.now());
     nodes.publish(directory, true);
     this.#commits.forget(directory);
     nodes.touchDirectory(from.parent);
@@ -195,7 +194,9 @@ export class TreeMoves {
     for (const inode of nodes.allInUse()) {
       for (const { parent, name } of inode.kind === 'file' ? table.names(inode.slot) : []) {
         const key = nodes.keyOf(parent, name);
-        if (validators.has(key)) inode.setBase(parent, name, validators.get(key));
+        if (!validators.has(key)) continue;
+        const modified = inode.storeModified(parent, name);
+        inode.setBase(parent, name, { validator: validators.get(key), modified });
       }
     }
   }

@@ -171,7 +171,7 @@ export class Moves {
       key,
       kind: 'file',
       size: inode.attributes.size,
-      modified: inode.storeModified,
+      modified: inode.storeModified(from.parent, from.name),
       validator,
       attributes: nodes.stored(inode),
     };
@@ -260,8 +260,7 @@ export class Moves {
     inode.setBase(from.parent, from.name, undefined);
     table.removeName(inode.slot, from.parent, from.name);
     table.addName(inode.slot, to.parent, to.name);
-    inode.setBase(to.parent, to.name, info.validator);
-    inode.storeModified = info.modified;
+    inode.setBase(to.parent, to.name, info);
     nodes.putAbsent(from.parent, from.name);
     nodes.publish(inode, true);
     if (replaced !== undefined) this.#entries.lessLinks(replaced.slot);
@@ -303,7 +302,7 @@ export class Moves {
       // What was under the other name is nowhere but here now: back with it, sooner or later.
       right.staged ??= nodes.content.stage({ file: this.#copies.clean(right), size: right.attributes.size });
       right.mustCommit = true;
-      right.setBase(to.parent, to.name, there.validator);
+      right.setBase(to.parent, to.name, there);
       if (left.staged !== undefined) left.mustCommit = true;
       await this.#commits.commitNow(right);
       throw error;
@@ -315,8 +314,7 @@ export class Moves {
     ] as const) {
       inode.setBase(old.parent, old.name, undefined);
       table.removeName(inode.slot, old.parent, old.name);
-      inode.setBase(now.parent, now.name, info.validator);
-      inode.storeModified = info.modified;
+      inode.setBase(now.parent, now.name, info);
     }
     table.addName(left.slot, to.parent, to.name);
     table.addName(right.slot, from.parent, from.name);

@@ -183,8 +183,7 @@ export class Writing {
         target.mustCommit = false;
         target.clean?.release();
         target.clean = undefined;
-        target.setBase(to.parent, to.name, info.validator);
-        target.storeModified = info.modified;
+        target.setBase(to.parent, to.name, info);
         nodes.publish(target, true);
         return true;
       }),

@@ -82,8 +82,7 @@ export class Settling implements Outcomes {
     if (slot === NONE) return;
     const inode = this.#nodes.inUse(slot);
     if (inode !== undefined && inode.base(parent, name) === before) {
-      inode.setBase(parent, name, now);
-      inode.storeModified = info.modified;
+      inode.setBase(parent, name, { validator: now, modified: info.modified });
     }
     // The kernel's pages are of the same bytes.
     if (table.version(slot) === versionHash(before)) table.setVersion(slot, versionHash(now));
