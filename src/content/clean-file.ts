@@ -250,6 +250,8 @@ export class CachedFile implements CleanFile {
     }
     const from = blockStart(offset);
     const needed = Math.min(blockEnd(end), size);
+    // Under way already: how much more is for reading ahead to say.
+    if (this.#fetcher.frontier(from) >= needed) return;
     const wanted = Math.max(needed, Math.min(from + Math.min(cursor.window, PART), size));
     try {
       this.#fetcher.request(from, wanted);
@@ -264,9 +266,11 @@ export class CachedFile implements CleanFile {
     if (this.#stale) return;
     const frontier = this.#fetcher.frontier(next);
     const largest = this.transient ? this.#owner.space.limit * SHARE_AHEAD : undefined;
-    if (frontier >= size || !widen(cursor, frontier - next, largest)) return;
+    if (frontier >= size) return;
+    const wanted = widen(cursor, frontier - next, PART, largest);
+    if (wanted === undefined) return;
     try {
-      this.#fetcher.request(frontier, Math.min(blockEnd(next + cursor.window), size), true);
+      this.#fetcher.request(frontier, Math.min(blockEnd(next + wanted), size), true);
     } catch (error) {
       // No room to read ahead is no failure of the read at hand.
       if (!MirageError.is(error, 'ENOSPC')) throw error;

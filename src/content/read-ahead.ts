@@ -44,11 +44,29 @@ export function follow(cursor: ReadCursor, offset: number, end: number, frontier
   return false;
 }
 
-/** Widens the window when what is ahead of the reader gets short; false: there is enough. `largest`: bytes. */
-export function widen(cursor: ReadCursor, ahead: number, largest = LARGEST): boolean {
-  if (cursor.window === 0 || ahead >= cursor.window / 2) return false;
-  cursor.window = Math.min(cursor.window * 2, Math.max(largest, AFTER_JUMP));
-  return true;
+/**
+ * Bytes to have ahead of the reader from now on, `ahead` of which are here or under way; undefined: there is enough. The window widens faster
+ * once the reader has shown that it reads on: until it is wide, each step costs a round trip. A wide one is kept full in whole parts of `part` bytes,
+ * which leaves no small remainders to ask for. `largest`: bytes.
+ */
+export function widen(
+  cursor: ReadCursor,
+  ahead: number,
+  part: number,
+  largest = LARGEST,
+): number | undefined {
+  const { window } = cursor;
+  if (window === 0) return undefined;
+  const widest = Math.max(largest, AFTER_JUMP);
+  if (window < widest) {
+    const steady = window >= FIRST;
+    if (ahead >= window * (steady ? 0.75 : 0.5)) return undefined;
+    cursor.window = Math.min(window * (steady ? 4 : 2), widest);
+    return cursor.window;
+  }
+  const missing = window - ahead;
+  const step = Math.min(part, window / 2);
+  return missing < step ? undefined : ahead + missing - (missing % step);
 }
 
 /** Bytes that all readers together may have under way ahead of themselves: each request holds some of them in memory. */
