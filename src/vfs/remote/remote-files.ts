@@ -1,4 +1,4 @@
-/** Open files: opening and making them, what their handles share, and how what was written comes to the server. */
+/** Open files: opening, making and closing them, and what their handles share. */
 import { constants } from 'node:fs';
 import type { OpenedFile, ServerAttributes } from '../../backends/file-server.js';
 import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
@@ -6,7 +6,6 @@ import type { ReadCursor } from '../../content/contract.js';
 import { errno } from '../../errors/errno.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { isRegular, S_IFREG } from '../attributes.js';
-import { setSize, timestamp, touchModified, versionHash } from '../inodes/attributes-of.js';
 import { NONE, type Slot } from '../inodes/inode-table.js';
 import {
   type Answer,
@@ -18,19 +17,15 @@ import {
   OpenReply,
 } from '../operations.js';
 import type { Owners } from './owners.js';
-import { isPassing, RemoteContent } from './remote-content.js';
 import type { RemoteNode } from './remote-node.js';
 import { versionOf } from './remote-rows.js';
 import type { RemoteTree } from './remote-tree.js';
+import type { Storing } from './storing.js';
 
 const { O_RDONLY, O_WRONLY, O_TRUNC, O_APPEND, O_DIRECT, O_EXCL } = constants;
 const O_ACCMODE = 3;
 /** Attributes that the server told less than this ago, milliseconds, need no second look when a file is opened for reading. */
 const BELIEVED = 1000;
-/** Bytes that no common file system gives a file: a server that refuses them without saying why means that. */
-const LARGEST = 2 ** 43;
-/** Wait before what could not be sent is tried again, milliseconds. */
-const RETRY = 5000;
 
 export interface OpenFile {
   readonly node: RemoteNode;
@@ -43,15 +38,16 @@ export interface OpenFile {
 export class RemoteFiles {
   readonly #tree: RemoteTree;
   readonly #owners: Owners;
+  readonly #storing: Storing;
   readonly #open = new Map<Handle, OpenFile>();
   #next: Handle = 1;
-  #retrying: NodeJS.Timeout | undefined;
   /** The node whose opening was told to look again, and until when it is not told so once more (wall time, milliseconds). */
   #lookedAgain: { slot: Slot; until: number } = { slot: NONE, until: 0 };
 
-  constructor(tree: RemoteTree, owners: Owners) {
+  constructor(tree: RemoteTree, owners: Owners, storing: Storing) {
     this.#tree = tree;
     this.#owners = owners;
+    this.#storing = storing;
   }
 
   /** Throws EBADF for a handle that is not open. */
@@ -113,7 +109,7 @@ export class RemoteFiles {
     if (parent === NONE || node.holdsTruth || node.hidden !== undefined) {
       // The node says more than its name: what is there need only be opened for what is wanted.
       await node.onServer.open(writing || truncating);
-      if (truncating) await this.resize(node, 0);
+      if (truncating) await this.#storing.resize(node, 0);
     } else {
       const name = tree.table.name(node.slot);
       const how = {
@@ -125,13 +121,13 @@ export class RemoteFiles {
       const opened = await this.#openNamed(node, parent, name, how, askedAt);
       node.onServer.adopt(opened.handle, how);
       const before = tree.version(node);
-      if (truncating) await this.#truncated(node, opened.attributes);
+      if (truncating) await this.#storing.truncated(node, opened.attributes);
       else {
         tree.heard(parent, name, opened.attributes, askedAt);
         if (tree.version(node) !== before) this.#lookAgain(node);
       }
     }
-    if (mode.killPrivileges === true && truncating) await this.#clearPrivileges(node);
+    if (mode.killPrivileges === true && truncating) await this.#storing.clearPrivileges(node);
     this.#admit(node, mode, reply);
   }
 
@@ -180,7 +176,7 @@ export class RemoteFiles {
   #admit(node: RemoteNode, mode: OpenMode, reply: OpenReply): void {
     const access = mode.flags & O_ACCMODE;
     const writable = access !== O_RDONLY;
-    const content = this.content(node);
+    const content = this.#storing.content(node);
     node.handles++;
     if (writable) node.writers++;
     const handle = this.#next++;
@@ -195,42 +191,6 @@ export class RemoteFiles {
     const same = this.#tree.sameVersion(node);
     reply.keepCache = same && (content.trusted || this.#tree.isSettled(node));
     reply.noFlush = !writable;
-  }
-
-  /** The bytes of a node in use. */
-  content(node: RemoteNode): RemoteContent {
-    if (node.content !== undefined) return node.content;
-    const { blocks } = this.#tree;
-    const version = this.#tree.version(node);
-    const content = blocks.resume(node.attributes.ino, version) ?? new RemoteContent(blocks, version);
-    node.content = content;
-    blocks.use(content);
-    const { server } = this.#tree;
-    content.serve({
-      read: (range) => node.onServer.run(false, (handle) => server.read(handle, range, UNINTERRUPTED)),
-      write: (range) => node.onServer.run(true, (handle) => server.write(handle, range, UNINTERRUPTED)),
-      endsAt: (size) => this.#endsAt(node, size),
-      failed: (error) => this.#failed(node, error),
-    });
-    return content;
-  }
-
-  /** The server has fewer bytes than it said: somebody truncated the file. */
-  #endsAt(node: RemoteNode, size: number): void {
-    if (node.holdsTruth || size >= node.attributes.size) return;
-    setSize(node.attributes, size);
-    node.seenAt = 0;
-    this.#tree.context.notifier.invalidateNode(this.#tree.table.id(node.slot), -1, 0);
-  }
-
-  #failed(node: RemoteNode, error: MirageError): void {
-    if (!isPassing(error)) node.failure ??= error;
-    this.#tree.context.log.warn('what was written could not be stored on the server', {
-      path: this.#tree.pathIfAny(node.slot),
-      errno: error.errno,
-      why: error.message,
-      do: error.hint,
-    });
   }
 
   // Making.
@@ -286,139 +246,6 @@ export class RemoteFiles {
     return { entry: tree.made(slot), open: reply };
   }
 
-  // Sizes.
-
-  /** Brings a file to a size, on the server when it resolves. */
-  resize(node: RemoteNode, size: number): Promise<void> {
-    return node.turn.run(async () => {
-      const tree = this.#tree;
-      const { attributes } = node;
-      const before = attributes.size;
-      const content = this.content(node);
-      // First: nothing beyond it is fetched any more.
-      setSize(attributes, Math.min(before, size));
-      try {
-        await content.resize(before, size);
-        const now = timestamp(tree.now());
-        const change = { size, ...timesOf(node), modified: now };
-        const target = node.onServer.hasWriter ? undefined : tree.pathIfAny(node.slot);
-        const said = await (target === undefined
-          ? node.onServer.run(true, (handle) => tree.server.setAttributes(handle, change, UNINTERRUPTED))
-          : tree.server.setAttributes(target, change, UNINTERRUPTED));
-        setSize(attributes, size);
-        touchModified(attributes, now);
-        this.stored(node, said);
-      } catch (error) {
-        setSize(attributes, before);
-        node.seenAt = 0;
-        throw size > LARGEST && MirageError.is(error, 'EIO')
-          ? MirageError.system('truncate', errno.EFBIG, error)
-          : error;
-      }
-    });
-  }
-
-  async #truncated(node: RemoteNode, said: ServerAttributes): Promise<void> {
-    await this.content(node).resize(node.attributes.size, 0);
-    setSize(node.attributes, 0);
-    touchModified(node.attributes, timestamp(this.#tree.now()));
-    node.timesPending = true;
-    this.stored(node, said);
-  }
-
-  // What was written comes to the server.
-
-  /** Everything that was written through any handle is on the server when it resolves; its failure is thrown once. */
-  flush(node: RemoteNode, durable = false): Promise<void> {
-    return node.turn.run(async () => {
-      const gone = this.#tree.table.parent(node.slot) === NONE;
-      if (node.holdsTruth || durable) await this.#flush(node, durable, gone);
-      const { failure } = node;
-      node.failure = undefined;
-      if (failure !== undefined) throw failure;
-    });
-  }
-
-  async #flush(node: RemoteNode, durable: boolean, gone: boolean): Promise<void> {
-    const { server } = this.#tree;
-    const sent = { ...timesOf(node), ...(node.modePending && { mode: node.attributes.mode & 0o7777 }) };
-    let said: ServerAttributes | undefined;
-    await this.content(node).flush(async () => {
-      const work: Promise<unknown>[] = [];
-      if (node.timesPending && !gone) {
-        Object.assign(sent, timesOf(node));
-        work.push(
-          this.#setTimes(node, sent).then((attributes) => {
-            said = attributes;
-          }),
-        );
-      }
-      if (durable && server.features.fsync) {
-        work.push(
-          node.onServer.run(node.onServer.hasWriter, (handle) => server.fsync(handle, UNINTERRUPTED)),
-        );
-      }
-      await Promise.all(work);
-    });
-    const { modified } = timesOf(node);
-    if (modified.seconds === sent.modified.seconds && modified.nanoseconds === sent.modified.nanoseconds) {
-      node.timesPending = false;
-      node.modePending = false;
-    }
-    if (said === undefined) return;
-    const grown = said.size !== node.attributes.size && node.unsent === 0;
-    // Somebody else writes to the file, too: what is told now is of all that we have written.
-    if (grown) said = await this.#setTimes(node, timesOf(node));
-    this.stored(node, said);
-    if (said.size === node.attributes.size || node.unsent > 0) return;
-    setSize(node.attributes, said.size);
-    node.content?.replaced(this.#tree.version(node), said.size);
-    this.#tree.context.notifier.invalidateNode(this.#tree.table.id(node.slot), 0, 0);
-  }
-
-  /** A server may not let us: whoever may write a file need not own it. Then its own time stands. */
-  async #setTimes(node: RemoteNode, change: ReturnType<typeof timesOf>): Promise<ServerAttributes> {
-    const { server } = this.#tree;
-    try {
-      return await node.onServer.run(true, (handle) => server.setAttributes(handle, change, UNINTERRUPTED));
-    } catch (error) {
-      if (!MirageError.is(error, 'EPERM') && !MirageError.is(error, 'EACCES')) throw error;
-      return node.onServer.run(true, (handle) => server.fstat(handle, UNINTERRUPTED));
-    }
-  }
-
-  /** The server has what programs see: what it tells of it is the version of our bytes. */
-  stored(node: RemoteNode, said: ServerAttributes): void {
-    const tree = this.#tree;
-    const { table } = tree;
-    const kernelHad = table.version(node.slot) === versionHash(tree.version(node));
-    tree.publish(node, said);
-    if (node.content !== undefined) {
-      node.content.version = tree.version(node);
-      node.content.trusted = true;
-    }
-    if (kernelHad) table.setVersion(node.slot, versionHash(tree.version(node)));
-  }
-
-  /** The server changed the bytes itself (a copy inside of it). */
-  async changedOnServer(node: RemoteNode): Promise<void> {
-    const said = await node.onServer.run(true, (handle) => this.#tree.server.fstat(handle, UNINTERRUPTED));
-    node.content?.replaced(versionOf(said), said.size);
-    setSize(node.attributes, said.size);
-    touchModified(node.attributes, timestamp(this.#tree.now()));
-    node.timesPending = true;
-    this.#tree.publish(node, said);
-  }
-
-  /** What a write by somebody without privilege takes from a file. */
-  async #clearPrivileges(node: RemoteNode): Promise<void> {
-    if (!clearPrivileges(node)) return;
-    const change = { mode: node.attributes.mode & 0o7777 };
-    await node.onServer.run(true, (handle) => this.#tree.server.setAttributes(handle, change, UNINTERRUPTED));
-    node.modePending = false;
-    this.#tree.publish(node);
-  }
-
   // Closing.
 
   release(handle: Handle): void {
@@ -429,7 +256,7 @@ export class RemoteFiles {
     if (node.handles > 0) return;
     if (this.#tree.table.parent(node.slot) === NONE) this.#end(node);
     // What a mapping wrote after the last flush, or what could not be sent then.
-    else if (node.holdsTruth) this.#flushBehind(node);
+    else if (node.holdsTruth) this.#storing.flushBehind(node);
     this.#tree.unuse(node);
   }
 
@@ -451,74 +278,12 @@ export class RemoteFiles {
       });
   }
 
-  #flushBehind(node: RemoteNode): void {
-    this.flush(node).then(
-      () => this.#tree.unuse(node),
-      () => {
-        if (node.holdsTruth) this.#retryLater();
-        else this.#tree.unuse(node);
-      },
-    );
-  }
-
-  #retryLater(): void {
-    this.#retrying ??= setTimeout(() => {
-      this.#retrying = undefined;
-      for (const node of this.#tree.allInUse()) {
-        if (node.holdsTruth && node.handles === 0 && !node.turn.busy) this.#flushBehind(node);
-      }
-    }, RETRY);
-  }
-
   /** A name of the node is about to go: handles that are open must not need it any more. */
   async detach(node: RemoteNode): Promise<void> {
     if (node.handles === 0) return;
     const complete = node.content !== undefined && node.content.present.bytes === node.attributes.size;
     if (node.onServer.any === undefined && !complete) await node.onServer.open(false);
   }
-
-  pending(): readonly string[] {
-    const left: string[] = [];
-    for (const node of this.#tree.allInUse()) {
-      if (!node.holdsTruth || this.#tree.table.parent(node.slot) === NONE) continue;
-      const path = Buffer.from(this.#tree.pathIfAny(node.slot) ?? '', 'latin1').toString('utf8');
-      left.push(`${this.#tree.context.path.replace(/\/$/, '')}/${path} (${node.unsent} bytes)`);
-    }
-    return left;
-  }
-
-  async drain(): Promise<void> {
-    const results = await Promise.allSettled(
-      [...this.#tree.allInUse()].filter((node) => node.holdsTruth).map((node) => this.flush(node)),
-    );
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed?.status === 'rejected') throw failed.reason;
-  }
-
-  close(): void {
-    if (this.#retrying) clearTimeout(this.#retrying);
-  }
-}
-
-/** The times of a node, both: a server may know them only together. */
-export function timesOf({ attributes }: RemoteNode): {
-  accessed: { seconds: number; nanoseconds: number };
-  modified: { seconds: number; nanoseconds: number };
-} {
-  return {
-    accessed: { seconds: attributes.accessedSeconds, nanoseconds: attributes.accessedNanoseconds },
-    modified: { seconds: attributes.modifiedSeconds, nanoseconds: attributes.modifiedNanoseconds },
-  };
-}
-
-/** True: there was something to clear. */
-export function clearPrivileges(node: RemoteNode): boolean {
-  const { attributes } = node;
-  const mode = attributes.mode & ~0o4000 & ~((attributes.mode & 0o010) !== 0 ? 0o2000 : 0);
-  if (mode === attributes.mode) return false;
-  attributes.mode = mode;
-  node.modePending = true;
-  return true;
 }
 
 /** Two answers that can be of one file at one moment. */

@@ -7,9 +7,10 @@ import { localFiles } from '../../native/local-files.js';
 import { setSize, timestamp, touchModified } from '../inodes/attributes-of.js';
 import { NONE } from '../inodes/inode-table.js';
 import type { Answer, Call, Handle, ReadReply, WriteSource } from '../operations.js';
-import { clearPrivileges, type OpenFile, type RemoteFiles } from './remote-files.js';
+import type { OpenFile, RemoteFiles } from './remote-files.js';
 import type { RemoteNode } from './remote-node.js';
 import type { RemoteTree } from './remote-tree.js';
+import { clearPrivileges, type Storing } from './storing.js';
 
 const NO_BYTES = new Uint8Array(0);
 const SEEK_DATA = 3;
@@ -24,10 +25,12 @@ const ZEROS = 8 * 1024 * 1024;
 export class RemoteIo {
   readonly #tree: RemoteTree;
   readonly #files: RemoteFiles;
+  readonly #storing: Storing;
 
-  constructor(tree: RemoteTree, files: RemoteFiles) {
+  constructor(tree: RemoteTree, files: RemoteFiles, storing: Storing) {
     this.#tree = tree;
     this.#files = files;
+    this.#storing = storing;
   }
 
   read(call: Call, handle: Handle, offset: number, size: number, reply: ReadReply): Answer<void> {
@@ -38,7 +41,7 @@ export class RemoteIo {
       reply.bytes = NO_BYTES;
       return undefined;
     }
-    const content = node.content ?? this.#files.content(node);
+    const content = node.content ?? this.#storing.content(node);
     const waiting = content.ensure(offset, end, node.attributes.size, cursor, call.signal);
     // The file may have another size by then.
     if (waiting !== undefined) return waiting.then(() => this.read(call, handle, offset, size, reply));
@@ -51,7 +54,7 @@ export class RemoteIo {
   write(handle: Handle, offset: number, source: WriteSource): Answer<number> {
     const file = this.#writable(handle);
     const { node } = file;
-    const content = node.content ?? this.#files.content(node);
+    const content = node.content ?? this.#storing.content(node);
     const { size } = node.attributes;
     // O_APPEND: the end is where it is now, whatever the kernel believed.
     const position = file.append ? size : offset;
@@ -85,12 +88,12 @@ export class RemoteIo {
   flush(handle: Handle): Answer<void> {
     const { node, writable } = this.#files.file(handle);
     if (!writable || (!node.holdsTruth && node.failure === undefined && !node.turn.busy)) return undefined;
-    return this.#files.flush(node);
+    return this.#storing.flush(node);
   }
 
   fsync(handle: Handle): Promise<void> {
     const { node } = this.#files.file(handle);
-    return this.#files.flush(node, node.onServer.hasWriter || node.holdsTruth);
+    return this.#storing.flush(node, node.onServer.hasWriter || node.holdsTruth);
   }
 
   lseek(handle: Handle, offset: number, whence: number): number {
@@ -113,13 +116,13 @@ export class RemoteIo {
       throw MirageError.system('fallocate', errno.EOPNOTSUPP);
     }
     // Room cannot be reserved on the server; that the size grows is what programs see.
-    if (grows) await this.#files.resize(node, end);
+    if (grows) await this.#storing.resize(node, end);
   }
 
   async #zero(node: RemoteNode, start: number, end: number): Promise<void> {
     for (let at = start; at < end; ) {
       const length = Math.min(ZEROS, end - at);
-      const content = this.#files.content(node);
+      const content = this.#storing.content(node);
       const waiting = content.prepareWrite(at, length);
       if (waiting !== undefined) {
         await waiting;
@@ -149,14 +152,14 @@ export class RemoteIo {
     if (!server.features.copyRange || source === target || this.#isNameless(source, target)) {
       throw MirageError.system('copy_file_range', errno.EOPNOTSUPP);
     }
-    await this.#files.flush(source);
-    await this.#files.flush(target);
+    await this.#storing.flush(source);
+    await this.#storing.flush(target);
     const copied = await source.onServer.run(false, (reading) =>
       target.onServer.run(true, (writing) =>
         server.copyRange(reading, from.offset, writing, to.offset, bytes, UNINTERRUPTED),
       ),
     );
-    await this.#files.changedOnServer(target);
+    await this.#storing.changedOnServer(target);
     return copied;
   }
 

@@ -15,6 +15,7 @@ import type { RemoteFiles } from './remote-files.js';
 import type { RemoteNode } from './remote-node.js';
 import { rowOf } from './remote-rows.js';
 import type { RemoteTree } from './remote-tree.js';
+import type { Storing } from './storing.js';
 
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
@@ -35,11 +36,13 @@ export class RemoteMetadata {
   readonly #tree: RemoteTree;
   readonly #directories: RemoteDirectories;
   readonly #files: RemoteFiles;
+  readonly #storing: Storing;
 
-  constructor(tree: RemoteTree, directories: RemoteDirectories, files: RemoteFiles) {
+  constructor(tree: RemoteTree, directories: RemoteDirectories, files: RemoteFiles, storing: Storing) {
     this.#tree = tree;
     this.#directories = directories;
     this.#files = files;
+    this.#storing = storing;
   }
 
   async setattr(slot: Slot, change: AttributeChange): Promise<Attributes> {
@@ -62,7 +65,7 @@ export class RemoteMetadata {
   async #resize(slot: Slot, size: number, handle: number | undefined): Promise<void> {
     const node = this.#files.has(handle) ? this.#files.file(handle).node : this.#tree.use(slot);
     try {
-      await this.#files.resize(node, size);
+      await this.#storing.resize(node, size);
     } finally {
       this.#tree.unuse(node);
     }
@@ -155,7 +158,7 @@ export class RemoteMetadata {
     attributes.changedSeconds = now.seconds;
     attributes.changedNanoseconds = now.nanoseconds;
     if (said === undefined) node.timesPending = true;
-    else if (!node.holdsTruth) this.#files.stored(node, said);
+    else if (!node.holdsTruth) this.#storing.stored(node, said);
     this.#tree.publish(node);
   }
 

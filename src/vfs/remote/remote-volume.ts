@@ -31,6 +31,7 @@ import { RemoteIo } from './remote-io.js';
 import { RemoteMetadata } from './remote-metadata.js';
 import { RemoteNames } from './remote-names.js';
 import { RemoteTree } from './remote-tree.js';
+import { Storing } from './storing.js';
 
 /** Figures of a server that tells none. */
 const BOUNDLESS = { blockSize: 4096, blocks: 2 ** 40, blocksFree: 2 ** 40, blocksAvailable: 2 ** 40 };
@@ -43,6 +44,7 @@ const BOUNDLESS_FILES = { files: 2 ** 32, filesFree: 2 ** 32, nameLength: 255 };
 export class RemoteVolume implements Volume {
   readonly #tree: RemoteTree;
   readonly #directories: RemoteDirectories;
+  readonly #storing: Storing;
   readonly #files: RemoteFiles;
   readonly #io: RemoteIo;
   readonly #names: RemoteNames;
@@ -53,10 +55,11 @@ export class RemoteVolume implements Volume {
     const owners = new Owners(tree);
     this.#tree = tree;
     this.#directories = new RemoteDirectories(tree);
-    this.#files = new RemoteFiles(tree, owners);
-    this.#io = new RemoteIo(tree, this.#files);
+    this.#storing = new Storing(tree);
+    this.#files = new RemoteFiles(tree, owners, this.#storing);
+    this.#io = new RemoteIo(tree, this.#files, this.#storing);
     this.#names = new RemoteNames(tree, this.#directories, this.#files, owners);
-    this.#metadata = new RemoteMetadata(tree, this.#directories, this.#files);
+    this.#metadata = new RemoteMetadata(tree, this.#directories, this.#files, this.#storing);
   }
 
   lookup(_call: Call, parent: NodeId, name: ByteString, reply: EntryReply): Answer<void> {
@@ -197,14 +200,14 @@ export class RemoteVolume implements Volume {
   }
 
   async drain(): Promise<void> {
-    await this.#files.drain();
+    await this.#storing.drain();
     await this.#tree.metadata.settled();
   }
   pending(): readonly string[] {
-    return this.#files.pending();
+    return this.#storing.pending();
   }
   async close(): Promise<void> {
-    this.#files.close();
+    this.#storing.close();
     this.#directories.close();
     this.#tree.close();
   }
