@@ -157,7 +157,8 @@ export class Daemon implements Controlled {
     const tell = (): void => void served.pending().then(onPending, () => undefined);
     const progress = setInterval(tell, PROGRESS_INTERVAL);
     try {
-      return await served.drain();
+      const left = await served.drain();
+      return [...left, ...(await served.waiting())];
     } finally {
       clearInterval(progress);
     }

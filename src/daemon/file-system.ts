@@ -152,7 +152,11 @@ class Volumes {
       const own = context(mount.index, mount.path, mount.mode);
       const volume = mount.store
         ? this.#volume(mount, mount.store, own)
-        : unreachableVolume(own, () => this.#reach(mount, own));
+        : unreachableVolume(
+            own,
+            () => this.#reach(mount, own),
+            () => this.#objects.waiting().length > 0,
+          );
       return { path: mount.path, mode: mount.mode, index: mount.index, volume };
     });
     const control = new ControlVolume(context(CONTROL_INDEX, '/.mirage', 'read'), {

@@ -24,9 +24,14 @@ type AnyOperation = (...parameters: unknown[]) => unknown;
 
 /**
  * The place of a store that cannot be reached: a folder that can be seen. Whatever looks into it tries the store again, once for
- * all who wait, and then goes to the real volume, or fails with the reason (EHOSTDOWN, ETIMEDOUT).
+ * all who wait, and then goes to the real volume, or fails with the reason (EHOSTDOWN, ETIMEDOUT). So does a drain where `isAwaited`
+ * says that the journal holds something that is to be stored.
  */
-export function unreachableVolume(context: VolumeContext, reach: () => Promise<Volume>): Volume {
+export function unreachableVolume(
+  context: VolumeContext,
+  reach: () => Promise<Volume>,
+  isAwaited: () => boolean,
+): Volume {
   const reached: { volume?: Volume; attempt?: Promise<Volume> | undefined } = {};
   const attempt = async (): Promise<Volume> => {
     try {
@@ -73,7 +78,10 @@ export function unreachableVolume(context: VolumeContext, reach: () => Promise<V
     },
     listxattr: (call, node) => reached.volume?.listxattr(call, node) ?? [],
     forget: (node, count) => reached.volume?.forget(node, count),
-    drain: async () => reached.volume?.drain(),
+    async drain() {
+      if (reached.volume === undefined && isAwaited()) await (reached.attempt ??= attempt());
+      await reached.volume?.drain();
+    },
     pending: () => reached.volume?.pending() ?? [],
     close: async () => reached.volume?.close(),
   };

@@ -395,7 +395,7 @@ describe('nginx', () => {
     writeFileSync(join(server.data, 'zipped.gz'), gzipSync('decoded'));
   });
   afterAll(() => server?.stop());
-  beforeEach(() => void server.requests());
+  beforeEach(async () => void (await server.requests()));
 
   test('asks for credentials: wrong ones fail the mount, right ones open it', async () => {
     const url = `${server.origin}/auth/`;
@@ -442,7 +442,7 @@ describe('nginx', () => {
     const backend = await mount({ url: `${server.origin}/` });
     const { entries } = await backend.list('sub', undefined, context);
     expect(entries).toEqual([await backend.stat('sub/file.txt', context)]);
-    const asked = server.requests();
+    const asked = await server.requests();
     expect(asked.filter((line) => line.startsWith('HEAD'))).toHaveLength(2);
     expect(asked.filter((line) => line.startsWith('GET'))).toEqual(['GET / 200', 'GET /sub/ 200']);
   });

@@ -72,7 +72,7 @@ afterAll(async () => {
   await faulty?.stop();
   await server?.stop();
 }, DEADLINE);
-beforeEach(() => void server.requests());
+beforeEach(async () => void (await server.requests()));
 
 const output = (command: string, ...args: string[]) => must(command, args, { deadline: DEADLINE });
 const errorOf = async (...names: string[]): Promise<string> =>
@@ -89,7 +89,7 @@ describe('a tree with an index', () => {
       ] as const) {
         const found = await output('find', mirage.path(name), '-type', 'f');
         expect(found.trim().split('\n').length).toBe(ENTRIES + 4);
-        const asked = server.requests().filter((line) => line.startsWith('GET'));
+        const asked = (await server.requests()).filter((line) => line.startsWith('GET'));
         expect(asked).toEqual(['', 'many/', 'many/deeper/'].map((folder) => `GET ${path}${folder} 200`));
       }
     },
@@ -100,10 +100,10 @@ describe('a tree with an index', () => {
     '%s: sizes that the index tells truly cost no further request',
     async (name) => {
       await output('find', mirage.path(name, 'many'));
-      server.requests();
+      await server.requests();
       const listing = await output('find', mirage.path(name, 'many'), '-type', 'f', '-printf', '%s %f\\n');
       expect(listing).toContain('4 file-1234\n');
-      expect(server.requests()).toEqual([]);
+      expect(await server.requests()).toEqual([]);
     },
     DEADLINE,
   );
@@ -111,7 +111,7 @@ describe('a tree with an index', () => {
   test('a size that the index of a web server rounds is never shown', async () => {
     const path = mirage.path('rounded', 'large');
     expect((await output('stat', '-c', '%s', path)).trim()).toBe(String(LARGE));
-    expect(server.requests().filter((line) => line === 'HEAD /rounded/large 200')).toHaveLength(1);
+    expect((await server.requests()).filter((line) => line === 'HEAD /rounded/large 200')).toHaveLength(1);
   });
 
   test.each(['json', 'html', 'rounded', 'whole'])(
@@ -156,12 +156,12 @@ describe('a server without ranges', () => {
         mounts: { '/w': { type: 'http', url: `${server.origin}/no-ranges/` } },
       });
       try {
-        server.requests();
+        await server.requests();
         execFileSync('cmp', [join(server.data, 'large'), fresh.path('w', 'large')], { timeout: DEADLINE });
         // To begin with nobody knows it: what was asked for ahead is given up when the first answer comes.
-        expect(server.requests().filter((line) => line.startsWith('GET')).length).toBeLessThan(8);
+        expect((await server.requests()).filter((line) => line.startsWith('GET')).length).toBeLessThan(8);
         await output(python, '-c', `open(${JSON.stringify(fresh.path('w', 'large'))}, 'rb').read(100)`);
-        expect(server.requests()).toEqual([]);
+        expect(await server.requests()).toEqual([]);
       } finally {
         await fresh.dispose();
       }

@@ -14,8 +14,8 @@ export interface Nginx {
   readonly origin: string;
   /** What it serves: below each of the paths in `configurationOf`, too. */
   readonly data: string;
-  /** Method and path of every request since the last call, as nginx logged them. */
-  requests(): string[];
+  /** Method, path and status of every request that was answered since the last call. */
+  requests(): Promise<string[]>;
   stop(): Promise<void>;
 }
 
@@ -37,15 +37,26 @@ export async function startNginx(): Promise<Nginx> {
   process.once('exit', endNow);
   const log = join(folder, 'access');
   let read = 0;
+  let marks = 0;
   return {
     port,
     origin: `http://127.0.0.1:${port}`,
     data,
-    requests() {
-      const text = existsSync(log) ? readFileSync(log, 'utf8') : '';
-      const lines = text.slice(read).split('\n').slice(0, -1);
-      read += lines.reduce((sum, line) => sum + line.length + 1, 0);
-      return lines;
+    async requests() {
+      // nginx logs a request when it has been answered, one after the other: what was answered before this one stands before it in the log.
+      const mark = `/mark/${++marks}`;
+      await fetch(`http://127.0.0.1:${port}${mark}`, { signal: AbortSignal.timeout(DEADLINE) });
+      const end = performance.now() + DEADLINE;
+      for (;;) {
+        const lines = (existsSync(log) ? readFileSync(log, 'utf8') : '').split('\n').slice(read, -1);
+        const marked = lines.findIndex((line) => line.includes(`${mark} `));
+        if (marked >= 0) {
+          read += marked + 1;
+          return lines.slice(0, marked);
+        }
+        if (performance.now() > end) throw new Error('nginx does not log what it is asked');
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
     },
     async stop() {
       process.off('exit', endNow);
@@ -135,6 +146,7 @@ http {
       auth_basic_user_file ${folder}/passwords;
     }
     location /forbidden/ { return 403; }
+    location /mark/ { return 204; }
     location ~ ^/moved(/.*) { return 302 $1; }
     location ~ ^/circle(/.*) { return 302 /circle$1; }
   }
