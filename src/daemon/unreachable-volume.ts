@@ -79,7 +79,10 @@ export function unreachableVolume(
     listxattr: (call, node) => reached.volume?.listxattr(call, node) ?? [],
     forget: (node, count) => reached.volume?.forget(node, count),
     async drain() {
-      if (reached.volume === undefined && isAwaited()) await (reached.attempt ??= attempt());
+      if (reached.volume === undefined && isAwaited()) {
+        reached.attempt ??= attempt();
+        await reached.attempt;
+      }
       await reached.volume?.drain();
     },
     pending: () => reached.volume?.pending() ?? [],
