@@ -62,6 +62,7 @@ export async function parallelReads(bench) {
   const row = '16 × 1 MB at once';
   const client = bench.client();
   // Before the mounts are: what comes into the bucket later is seen when names are looked at again.
+  /** @type {{ index: number, variant: string, folder: string, keys: string[] }[]} */
   const reads = [];
   for (let index = 0; index < 3; index++) {
     for (const variant of shuffled(['sdk', ...bench.peers])) {
