@@ -15,6 +15,8 @@ export interface ConfigurationDocument {
   readonly value: unknown;
   /** `file:line` of a key, or of the nearest thing above it. */
   place(path: Path): string;
+  /** What a person calls it: `mounts.data.bucket`. */
+  name(path: Path): string;
   /** Secrets that stand in the text itself, not behind a variable. */
   readonly inlineSecrets: readonly Path[];
 }
@@ -84,6 +86,7 @@ export function readDocument(
   return {
     value,
     inlineSecrets,
+    name: (path) => path.join('.'),
     place(path) {
       for (let length = path.length; length >= 0; length--) {
         const line = lines.get(path.slice(0, length).join('\0'));

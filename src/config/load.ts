@@ -62,8 +62,13 @@ export function configurationOfSource(source: string, load: LoadOptions): Config
     if (isGlobalKey(key)) set(top, key, filled);
     else mount[key] = filled;
   }
-  const place = (path: Path): string => (path[0] === 'mounts' && path.length > 2 ? '-o' : source);
-  const document = { value: { ...top, mounts: { '/': mount } }, place, inlineSecrets: [] };
+  const isOption = (path: Path): boolean => path.length > (path[0] === 'mounts' ? 2 : 0);
+  const document = {
+    value: { ...top, mounts: { '/': mount } },
+    place: (path: Path): string => (isOption(path) ? '-o' : source),
+    name: (path: Path): string => (path[0] === 'mounts' ? path.slice(2) : path).join('.'),
+    inlineSecrets: [],
+  };
   const checked = validate(document, {
     ...load,
     absolute: (path) => resolve(expandHome(path, load.environment)),
@@ -127,7 +132,9 @@ function sourceOptions(source: string): Record<string, string> {
       if (rest === '' || rest === '//') return { type: 'ram', mode: 'write' };
       break;
     case 'file':
-      if (rest?.startsWith('/')) return { type: 'local', path: decodeURIComponent(new URL(source).pathname) };
+      // file://host/folder would be a folder of another machine.
+      if (/^(\/\/)?\/(?!\/)/.test(rest ?? ''))
+        return { type: 'local', path: decodeURIComponent(new URL(source).pathname) };
       break;
     case 's3': {
       const [, bucket, prefix] = /^\/\/([^/]+)(?:\/(.*))?$/s.exec(rest ?? '') ?? [];
@@ -178,9 +185,17 @@ function sourceOptions(source: string): Record<string, string> {
       place: source,
       what: 'this is no source',
       why: 'a source is s3://bucket/prefix, azure://account/container/prefix, gs://bucket/prefix, sftp://user@host/folder, https://host/folder/, webdavs://host/folder, file:///folder or ram:',
-      remedy: source.startsWith('/') ? `write file://${source}` : 'see: mirage mount --help',
+      remedy: remedyOf(source),
     },
   ]);
+}
+
+function remedyOf(source: string): string {
+  if (source.startsWith('/')) return `write file://${source}`;
+  const [, folder] = /^file:\/\/([^/].*)$/.exec(source) ?? [];
+  return folder === undefined
+    ? 'see: mirage mount --help'
+    : `a folder begins with a slash: file:///${folder}`;
 }
 
 function readText(file: string): { text: string; mode: number } {

@@ -23,7 +23,7 @@ export class ConfigurationError extends MirageError {
   }
 }
 
-/** The known word that was probably meant, if one is near (edit distance ≤ 2, or a third of its length). */
+/** The known word that was probably meant, if one is near (edit distance ≤ 2, or a third of its length), or one begins with the other. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
   let distance = Math.max(2, Math.floor(word.length / 3)) + 1;
@@ -34,8 +34,11 @@ export function nearest(word: string, known: readonly string[]): string | undefi
       distance = d;
     }
   }
-  return best;
+  return best ?? known.find((candidate) => beginsAlike(word.toLowerCase(), candidate.toLowerCase()));
 }
+
+const beginsAlike = (a: string, b: string): boolean =>
+  Math.min(a.length, b.length) >= 3 && (a.startsWith(b) || b.startsWith(a));
 
 /** Levenshtein's distance, a swap of neighbours counting one. */
 function editDistance(a: string, b: string): number {

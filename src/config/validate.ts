@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { Configuration, MountConfiguration } from './configuration.js';
 import { cacheDirectory, type Environment, stateDirectory } from './directories.js';
 import { type ConfigurationDocument, isPlain, type Path, type Plain } from './document.js';
@@ -72,7 +72,7 @@ export function validate(
   );
   checkPaths(paths, place, problems);
   if (problems.length > 0 || globals === undefined || mountpoint === undefined) {
-    throw new ConfigurationError(problems);
+    throw new ConfigurationError(problems.sort(byPlace));
   }
 
   const at = context.absolute(mountpoint);
@@ -93,6 +93,9 @@ export function validate(
     mounts: checked.filter((mount) => mount !== undefined),
   };
 }
+
+/** In the order of the file. */
+const byPlace = (a: Problem, b: Problem): number => a.place.localeCompare(b.place, 'en', { numeric: true });
 
 function checkMount(
   name: string,
@@ -293,19 +296,21 @@ function check<T extends z.ZodObject>(
   for (const issue of result.error.issues) {
     if (issue.code === 'unrecognized_keys') continue;
     const below = [...path, ...issue.path.map(String)];
-    const key = below.join('.') || 'the file';
+    const key = document.name(below) || 'the file';
     const missing = issue.path.length > 0 && issue.path.reduce<unknown>(step, value) === undefined;
     // What is missing was misspelt: said already.
     if (missing && unknown.some(({ meant }) => meant === issue.path.at(-1))) continue;
-    const description = describe(schema.shape[String(issue.path[0])] as z.ZodType | undefined);
+    const field = fieldAt(schema, issue.path);
     const values = issue.code === 'invalid_value' ? issue.values.join(', ') : undefined;
     problems.push({
       place: document.place(below),
       what: missing ? `${key} is missing` : `${key} has a wrong value`,
       why: missing
-        ? (description ?? 'it has no default')
+        ? (describe(field) ?? 'it has no default')
         : issue.message.replace(/^Invalid (input|option): /, ''),
-      remedy: missing ? 'add it' : `it takes ${values ?? description ?? 'what `mirage config schema` says'}`,
+      remedy: missing
+        ? 'add it'
+        : `it takes ${values ?? formOf(field) ?? 'what `mirage config schema` says'}`,
     });
   }
   return undefined;
@@ -327,18 +332,39 @@ function unknownKey(
   const meant = nearest(key, known);
   const problem = {
     place: document.place([...path, key]),
-    what: `unknown key "${key}"${path.length > 0 ? ` in ${path.join('.')}` : ''}`,
+    what: `unknown key "${key}"${document.name(path) === '' ? '' : ` in ${document.name(path)}`}`,
     why: `the keys here are ${known.join(', ')}`,
     remedy: meant ? `did you mean ${meant}?` : 'remove it',
   };
   return { problem, meant };
 }
 
-/** What the schema says of a field, below `optional` and `default` too. */
-function describe(field: z.ZodType | undefined): string | undefined {
-  if (field === undefined || field.description !== undefined) return field?.description;
-  return 'unwrap' in field ? describe((field as unknown as { unwrap(): z.ZodType }).unwrap()) : undefined;
+/** The schema of what stands at a path; where that is an object, of the key in it. */
+function fieldAt(schema: z.ZodObject, path: readonly PropertyKey[]): z.ZodType | undefined {
+  let field: z.ZodType | undefined = schema;
+  for (const key of path) {
+    const kind: z.ZodType = innermost(field);
+    if (kind instanceof z.ZodObject) field = kind.shape[String(key)] as z.ZodType | undefined;
+    else if (kind instanceof z.ZodRecord) field = kind.valueType as z.ZodType;
+    if (field === undefined) return undefined;
+  }
+  return field;
 }
+
+/** What the schema says of a field, below `optional` and `default` too. */
+const describe = (field: z.ZodType | undefined): string | undefined =>
+  field === undefined ? undefined : (field.description ?? innermost(field).description);
+
+/** How a value is written; what it is for, where its kind says nothing. */
+function formOf(field: z.ZodType | undefined): string | undefined {
+  if (field === undefined) return undefined;
+  const kind = innermost(field);
+  return kind instanceof z.ZodBoolean ? 'true or false' : (kind.description ?? field.description);
+}
+
+/** Below `optional` and `default`. */
+const innermost = (field: z.ZodType): z.ZodType =>
+  'unwrap' in field ? innermost((field as unknown as { unwrap(): z.ZodType }).unwrap()) : field;
 
 /** Variables and the command line give text: a field that takes no text gets the number or the truth value it says. */
 function typed(schema: z.ZodObject, value: Plain): Plain {

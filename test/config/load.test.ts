@@ -217,6 +217,30 @@ describe('what is wrong is said with file, line and the nearest valid key', () =
       'it takes seconds, or a number with ms, s, m, h, d: 60s',
     ],
     [
+      'mountpoint: /m\ncache:\n  size: much\nmounts: { t: { type: ram } }',
+      3,
+      'cache.size has a wrong value',
+      'it takes bytes, or a number with k, m, g, t: 10g',
+    ],
+    [
+      'mountpoint: /m\nttl: soon\nmounts: { t: { type: ram } }',
+      2,
+      'ttl has a wrong value',
+      'it takes seconds, or a number with ms, s, m, h, d: 60s',
+    ],
+    [
+      'mountpoint: /m\nallowOther: perhaps\nmounts: { t: { type: ram } }',
+      2,
+      'allowOther has a wrong value',
+      'it takes true or false',
+    ],
+    [
+      'mountpoint: /m\nmounts:\n  s3:\n    type: s3\n    bucketName: b',
+      5,
+      'unknown key "bucketName" in mounts.s3',
+      'did you mean bucket?',
+    ],
+    [
       'mountpoint: /m\nmounts:\n  t:\n    type: s3\n    bucket: b\n    ttls:\n      a/../b: 5s',
       7,
       '"a/../b" names no folder of the mount',
@@ -274,14 +298,17 @@ describe('what is wrong is said with file, line and the nearest valid key', () =
     expect(problems(() => load(text))[0]).toMatchObject({ place: at(line), what, remedy });
   });
 
-  test('everything at once', () => {
+  test('everything at once, in the order of the file', () => {
     const found = problems(() =>
-      load('mountpoint: /m\nttk: 1\nmounts:\n  a: { type: rma }\n  s: { type: s3, buckt: b }'),
+      load(
+        'mountpoint: /m\nttk: 1\nmounts:\n  a: { type: rma }\n  s: { type: s3, buckt: b }\n\n\n\n\ncach: {}',
+      ),
     );
     expect(found.map(({ what }) => what)).toEqual([
       'unknown key "ttk"',
       'unknown type "rma"',
       'unknown key "buckt" in mounts.s',
+      'unknown key "cach"',
     ]);
   });
 });
@@ -351,13 +378,18 @@ describe('a source on the command line', () => {
     ['s3://', 'see: mirage mount --help'],
     ['azure://account', 'see: mirage mount --help'],
     ['ftp://x', 'see: mirage mount --help'],
+    ['file://srv/data', 'a folder begins with a slash: file:///srv/data'],
   ])('%s is none', (source, remedy) => {
     expect(problems(() => mounted(source))).toMatchObject([{ what: 'this is no source', remedy }]);
   });
 
   test('an unknown key is told with its nearest', () => {
     expect(problems(() => mounted('s3://b', { regoin: 'x' }))).toMatchObject([
-      { place: '-o', remedy: 'did you mean region?' },
+      { place: '-o', what: 'unknown key "regoin"', remedy: 'did you mean region?' },
+    ]);
+    expect(problems(() => mounted('s3://b', { mode: 'rwx', 'cache.size': 'much' }))).toMatchObject([
+      { place: '-o', what: 'cache.size has a wrong value' },
+      { place: '-o', what: 'mode has a wrong value', remedy: 'it takes read, write, exec' },
     ]);
   });
 });
