@@ -10,12 +10,14 @@ import {
   hasRename,
   hasSetAttributes,
   hasUsage,
+  type ListPage,
   type ObjectInfo,
 } from '../../src/backends/contract.js';
 import { chaos, type Fault } from '../../src/backends/layers/chaos.js';
 import { intercept } from '../../src/backends/layers/intercept.js';
 import { limit } from '../../src/backends/layers/limit.js';
 import { Metrics, metrics } from '../../src/backends/layers/metrics.js';
+import { ownChanges } from '../../src/backends/layers/own-changes.js';
 import { readBack } from '../../src/backends/layers/read-back.js';
 import { readonly } from '../../src/backends/layers/readonly.js';
 import { type RetryOptions, retry } from '../../src/backends/layers/retry.js';
@@ -264,7 +266,11 @@ describe('timeout', () => {
 describe('chaos', () => {
   test('breaks calls before and after the store has acted, and lists what was', async () => {
     const faults: Fault[] = [];
-    const backend = chaos(store, { next: () => faults.shift() ?? { kind: 'none' }, timers: time });
+    const backend = chaos(store, {
+      next: () => faults.shift() ?? { kind: 'none' },
+      timers: time,
+      clock: time,
+    });
     const write = () => backend.write('key', text('x'), { precondition: any }, context);
     const listed = async () => (await backend.list('', undefined, context)).entries.map((entry) => entry.key);
     expect(await listed()).toEqual([]);
@@ -274,8 +280,11 @@ describe('chaos', () => {
     faults.push({ kind: 'reset', bytes: 0 });
     await expect(write()).rejects.toMatchObject({ errno: 'EIO', outcomeUnknown: true });
     expect((await store.stat('key', context))?.size).toBe(1);
-    faults.push({ kind: 'stale' });
+    faults.push({ kind: 'stale', milliseconds: 10 });
     expect(await listed()).toEqual([]);
+    expect(await listed()).toEqual(['key']);
+    await time.advance(11);
+    faults.push({ kind: 'stale', milliseconds: 10 });
     expect(await listed()).toEqual(['key']);
     faults.push({ kind: 'latency', milliseconds: 50 });
     const slow = backend.stat('key', context);
@@ -283,6 +292,72 @@ describe('chaos', () => {
     expect(time.waiting).toBe(1);
     await time.advance(50);
     expect((await slow)?.size).toBe(1);
+  });
+});
+
+describe('own changes', () => {
+  const page = async (backend: Backend, cursor?: string) => backend.list('d', cursor, context);
+  const write = (backend: Backend, key: string, content = 'x') =>
+    backend.write(key, text(content), { precondition: any }, context);
+
+  test('are held against a listing that comes late, and nothing else is asked for', async () => {
+    const asked: string[] = [];
+    const late = { entries: [] as readonly ObjectInfo[] };
+    let lists = false;
+    const counting = intercept(store, async (operation, key, c, proceed) => {
+      asked.push(`${operation} ${key}`);
+      return proceed(c);
+    });
+    const backend = ownChanges(
+      {
+        ...counting,
+        list: (prefix, cursor, c) =>
+          lists ? Promise.resolve({ ...late, cursor: undefined }) : store.list(prefix, cursor, c),
+      },
+      time,
+    );
+    const names = async () => (await page(backend)).entries.map(({ key, size }) => `${key} ${size}`).sort();
+    await write(backend, 'd/kept');
+    await write(backend, 'd/changed');
+    await write(backend, 'd/removed');
+    late.entries = (await store.list('d', undefined, context)).entries;
+    await write(backend, 'd/changed', 'longer');
+    await backend.remove('d/removed', any, context);
+    await write(backend, 'd/made');
+    asked.length = 0;
+    expect(await names()).toEqual(['d/changed 6', 'd/kept 1', 'd/made 1']);
+    expect(asked).toEqual([]);
+    lists = true;
+    expect(await names()).toEqual(['d/changed 6', 'd/kept 1', 'd/made 1']);
+    expect(asked.sort()).toEqual(['stat d/changed', 'stat d/made', 'stat d/removed']);
+    // Another host may have removed it since.
+    await store.remove('d/made', any, context);
+    expect(await names()).toEqual(['d/changed 6', 'd/kept 1']);
+    await time.advance(60_001);
+    expect(await names()).toEqual(['d/changed 1', 'd/kept 1', 'd/removed 1']);
+  });
+
+  test('are looked for once a listing of several pages has ended', async () => {
+    const pages: Record<string, ListPage> = {};
+    const asked: string[] = [];
+    const backend = ownChanges(
+      {
+        ...intercept(store, async (operation, key, c, proceed) => {
+          asked.push(`${operation} ${key}`);
+          return proceed(c);
+        }),
+        list: async (_prefix, cursor) => pages[cursor ?? 'first'] as ListPage,
+      },
+      time,
+    );
+    for (const name of ['d/a', 'd/b', 'd/c']) await write(backend, name);
+    const [a, b] = (await store.list('d', undefined, context)).entries as [ObjectInfo, ObjectInfo];
+    pages.first = { entries: [b], cursor: 'second' };
+    pages.second = { entries: [a], cursor: undefined };
+    asked.length = 0;
+    expect((await page(backend)).entries).toEqual([b]);
+    expect((await page(backend, 'second')).entries.map(({ key }) => key)).toEqual(['d/a', 'd/c']);
+    expect(asked).toEqual(['stat d/c']);
   });
 });
 

@@ -1,13 +1,15 @@
 /**
- * The model once more, over a store that answers one call in ten with 503, breaks the connection after it has acted, and keeps
- * callers waiting for two seconds, which are two milliseconds here.
+ * The model once more, over a store that answers one call in ten with 503, breaks the connection after it has acted, keeps
+ * callers waiting for two seconds, which are two milliseconds here, and lists what it had a while ago.
  */
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { Backend } from '../../src/backends/contract.js';
-import { chaos, type Fault } from '../../src/backends/layers/chaos.js';
+import { type Call, chaos, type Fault } from '../../src/backends/layers/chaos.js';
+import { ownChanges } from '../../src/backends/layers/own-changes.js';
 import { readBack } from '../../src/backends/layers/read-back.js';
 import { defaultRetry, retry } from '../../src/backends/layers/retry.js';
+import type { Clock } from '../../src/clock/clock.js';
 import { systemTimers, type Timers } from '../../src/clock/timers.js';
 import { Bucket, type Honours } from './bucket.js';
 import { Model, operation, show } from './model.js';
@@ -20,6 +22,10 @@ const AT_ONCE = 50;
 /** Milliseconds that a program of the test waits for what cannot be done yet. */
 const PATIENCE = 20_000;
 
+/** Milliseconds that a name is believed, and that a listing may be late. What another host changed is looked for when both have passed. */
+const LIFETIME = 5000;
+const LAG = 30_000;
+
 /** A second takes a millisecond. */
 const swift: Timers = {
   after: (milliseconds, callback) => systemTimers.after(milliseconds / 1000, callback),
@@ -30,6 +36,7 @@ class Chaos {
   /** Calls while things go wrong. */
   requests = 0;
   faults = 0;
+  stale = 0;
   active = true;
   #state: number;
 
@@ -37,12 +44,17 @@ class Chaos {
     this.#state = seed;
   }
 
-  over(store: Backend): Backend {
-    const unreliable = chaos(store, { next: () => this.#next(), timers: swift });
-    return readBack(retry(unreliable, { ...defaultRetry, timers: swift }));
+  /** Time goes on between two operations, now and then. */
+  passes(): boolean {
+    return this.#random() < 0.3;
   }
 
-  #next(): Fault {
+  over(store: Backend, clock: Clock): Backend {
+    const unreliable = chaos(store, { next: (call) => this.#next(call), timers: swift, clock });
+    return ownChanges(readBack(retry(unreliable, { ...defaultRetry, timers: swift })), clock);
+  }
+
+  #next({ operation }: Call): Fault {
     if (!this.active) return { kind: 'none' };
     this.requests++;
     const chance = this.#random();
@@ -50,7 +62,9 @@ class Chaos {
     if (chance < 0.1) return { kind: 'unavailable' };
     if (chance < 0.15) return { kind: 'reset', bytes: Math.floor(this.#random() * 4) };
     if (chance < 0.17) return { kind: 'latency', milliseconds: 2000 };
-    return { kind: 'none' };
+    if (operation !== 'list' || chance < 0.6) return { kind: 'none' };
+    this.stale++;
+    return { kind: 'stale', milliseconds: chance < 0.8 ? this.#random() * 30 : LAG };
   }
 
   /** Mulberry32. */
@@ -83,6 +97,7 @@ for (const writeBack of ['close', 'async'] as const) {
     let operations = 0;
     let requests = 0;
     let faults = 0;
+    let stale = 0;
     let failures = 0;
     const runs = fc.tuple(
       fc.array(operation, { minLength: AT_ONCE, maxLength: AT_ONCE, size: 'max' }),
@@ -93,7 +108,9 @@ for (const writeBack of ['close', 'async'] as const) {
       fc.asyncProperty(runs, async ([steps, honours, seed]) => {
         const bucket = new Bucket(honours);
         const trouble = new Chaos(seed);
-        const tree = new Tree(bucket, { writeBack, timers: swift, backend: trouble.over(bucket) });
+        const clock: Clock = { wall: Date.now, monotonic: () => performance.now() + tree.later };
+        const backend = trouble.over(bucket, clock);
+        const tree: Tree = new Tree(bucket, { writeBack, timers: swift, backend, ttl: LIFETIME });
         const model = new Model();
         const done: string[] = [];
         const settle = () => persistently(() => tree.volume.drain());
@@ -113,6 +130,7 @@ for (const writeBack of ['close', 'async'] as const) {
               if (ALREADY.test(got) && wanted === 'success') got = wanted;
             }
             trouble.active = true;
+            if (trouble.passes()) tree.later += LIFETIME + 1;
             expect({ seed, done, result: got }).toEqual({ seed, done, result: wanted });
           }
           await settle();
@@ -133,6 +151,7 @@ for (const writeBack of ['close', 'async'] as const) {
           }
           requests += trouble.requests;
           faults += trouble.faults;
+          stale += trouble.stale;
         } finally {
           trouble.active = false;
           await errorOf(() => tree.close());
@@ -144,9 +163,10 @@ for (const writeBack of ['close', 'async'] as const) {
       },
     );
     expect(faults).toBeGreaterThan(requests / 10);
+    expect(stale).toBeGreaterThan(0);
     if (LONG) {
       process.stdout.write(
-        `${writeBack}: ${operations} operations, ${requests} requests, ${faults} faults, ${failures} told to programs\n`,
+        `${writeBack}: ${operations} operations, ${requests} requests, ${faults} faults, ${stale} listings that came late, ${failures} told to programs\n`,
       );
     }
   }, 1_200_000);

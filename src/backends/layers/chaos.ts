@@ -1,6 +1,14 @@
+import type { Clock } from '../../clock/clock.js';
 import { sleep, type Timers } from '../../clock/timers.js';
 import { MirageError } from '../../errors/mirage-error.js';
-import type { Backend, ListPage, Validator } from '../contract.js';
+import {
+  type Backend,
+  type Context,
+  hasRemoveMany,
+  type ObjectInfo,
+  type Removal,
+  type Validator,
+} from '../contract.js';
 import { CHANGES, intercept, type OperationName } from './intercept.js';
 
 /** What goes wrong with one call. */
@@ -12,8 +20,8 @@ export type Fault =
   | { readonly kind: 'unavailable' }
   /** The connection breaks: of a change after the store has carried it out, of a read after `bytes` of it have arrived. */
   | { readonly kind: 'reset'; readonly bytes: number }
-  /** A listing answers what it did the first time it was asked. */
-  | { readonly kind: 'stale' };
+  /** A listing answers, all at once, what it would have answered up to so many milliseconds ago; any other call goes well. */
+  | { readonly kind: 'stale'; readonly milliseconds: number };
 
 /** What is known of a call before it goes wrong. `match` is the version that a read names, if any. */
 export interface Call {
@@ -26,11 +34,58 @@ export interface ChaosOptions {
   /** Called once per call, in the order they come. */
   readonly next: (call: Call) => Fault;
   readonly timers: Timers;
+  readonly clock: Clock;
+}
+
+/** Milliseconds for which it is known what a directory held. */
+const LONGEST_LAG = 60_000;
+
+/** What directories of a store held before they were changed. */
+class Past {
+  readonly #store: Backend;
+  readonly #clock: Clock;
+  readonly #listings = new Map<
+    string,
+    { readonly until: number; readonly entries: readonly ObjectInfo[] }[]
+  >();
+
+  constructor(store: Backend, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+  }
+
+  /** To be told before a key changes, which may change every directory above it. */
+  async keep(key: string, context: Context): Promise<void> {
+    let directory = key;
+    do {
+      directory = directory.slice(0, Math.max(directory.lastIndexOf('/'), 0));
+      await this.#keep(directory, context);
+    } while (directory !== '');
+  }
+
+  async #keep(directory: string, context: Context): Promise<void> {
+    const entries: ObjectInfo[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await this.#store.list(directory, cursor, context);
+      entries.push(...page.entries);
+      cursor = page.cursor;
+    } while (cursor !== undefined);
+    const until = this.#clock.monotonic();
+    const known = (this.#listings.get(directory) ?? []).filter((each) => each.until >= until - LONGEST_LAG);
+    this.#listings.set(directory, [...known, { until, entries }]);
+  }
+
+  /** The oldest that was still so at most so many milliseconds ago; undefined: nothing has changed since. */
+  at(directory: string, milliseconds: number): readonly ObjectInfo[] | undefined {
+    const since = this.#clock.monotonic() - Math.min(milliseconds, LONGEST_LAG);
+    return this.#listings.get(directory)?.find(({ until }) => until >= since)?.entries;
+  }
 }
 
 /** Makes a good store behave like a bad one, for tests of everything above it. */
 export function chaos(inner: Backend, options: ChaosOptions): Backend {
-  const firstPages = new Map<string, ListPage>();
+  const past = new Past(inner, options.clock);
   const unsettled = (operation: OperationName, message: string) =>
     new MirageError(`${operation}: ${message}`, {
       errno: 'EIO',
@@ -42,20 +97,26 @@ export function chaos(inner: Backend, options: ChaosOptions): Backend {
     const fault = options.next({ operation, key });
     if (fault.kind === 'latency') await sleep(options.timers, fault.milliseconds, context.signal);
     if (fault.kind === 'unavailable') throw unsettled(operation, '503');
+    if (CHANGES.has(operation)) await past.keep(key, context);
     const answer = await proceed(context);
     if (fault.kind === 'reset') throw unsettled(operation, 'connection reset');
     return answer;
   });
   return {
     ...faulty,
+    ...(hasRemoveMany(faulty) && {
+      async removeMany(removals: readonly Removal[], context: Context) {
+        for (const { key } of removals) await past.keep(key, context);
+        return faulty.removeMany(removals, context);
+      },
+    }),
     async list(prefix, cursor, context) {
-      const asked = `${prefix}\0${cursor ?? ''}`;
-      const fault = options.next({ operation: 'list', key: asked });
-      const page = await inner.list(prefix, cursor, context);
-      const first = firstPages.get(asked);
-      if (first === undefined) firstPages.set(asked, page);
+      const fault = options.next({ operation: 'list', key: `${prefix}\0${cursor ?? ''}` });
+      if (fault.kind === 'latency') await sleep(options.timers, fault.milliseconds, context.signal);
       if (fault.kind === 'unavailable' || fault.kind === 'reset') throw unsettled('list', 'connection reset');
-      return fault.kind === 'stale' ? (first ?? page) : page;
+      const late =
+        fault.kind === 'stale' && cursor === undefined ? past.at(prefix, fault.milliseconds) : undefined;
+      return late === undefined ? inner.list(prefix, cursor, context) : { entries: late, cursor: undefined };
     },
     async read(key, range, sink, context, match) {
       const fault = options.next({ operation: 'read', key, match });

@@ -2,6 +2,7 @@ import type { BackendModule } from '../backend-type.js';
 import type { Backend } from '../contract.js';
 import { limit } from './limit.js';
 import { Metrics, metrics } from './metrics.js';
+import { ownChanges } from './own-changes.js';
 import { readBack } from './read-back.js';
 import { readonly } from './readonly.js';
 import { retry } from './retry.js';
@@ -13,7 +14,7 @@ const CONCURRENCY = 64;
 /**
  * The layers of a remote store in their one order. From the outside in: what is refused costs nothing; figures show what the
  * callers see; an unknown outcome is settled above the retries that settle it; a call that pauses between tries holds no place in the
- * queue; and time in the queue is not the store's delay.
+ * queue; and time in the queue is not the store's delay. What a listing is held against is what the callers were told.
  */
 export function layered(module: BackendModule): BackendModule {
   return {
@@ -22,7 +23,7 @@ export function layered(module: BackendModule): BackendModule {
       const counters = new Metrics();
       let backend: Backend = limit(timeout(opened.backend), CONCURRENCY);
       backend = metrics(readBack(retry(backend)), counters, context.clock);
-      if (!context.writable) backend = readonly(backend);
+      backend = context.writable ? ownChanges(backend, context.clock) : readonly(backend);
       return { ...opened, backend, counters: () => counters.snapshot() };
     },
   };

@@ -82,8 +82,9 @@ export class Listings {
   /** Asks the store for the whole directory, and waits for the last page. */
   async refresh(slot: Slot): Promise<void> {
     const directory = this.#nodes.directoryKey(slot);
-    const joined = this.#running.has(directory);
+    const running = this.#running.get(directory);
     const listing = this.follow(slot);
+    const joined = listing === running;
     try {
       await listing.end();
     } finally {
@@ -96,10 +97,12 @@ export class Listings {
     }
   }
 
-  /** The listing that is under way, or a new one. Whoever follows it leaves it, too. */
+  /** The listing that is under way, or a new one where that one began too long ago to be believed. Whoever follows it leaves it, too. */
   follow(slot: Slot): RunningListing {
     const directory = this.#nodes.directoryKey(slot);
-    const listing = this.#running.get(directory) ?? this.#start(slot, directory, true);
+    const running = this.#running.get(directory);
+    const fresh = running !== undefined && this.#nodes.validFor(running.startedAt, directory) > 0;
+    const listing = fresh ? running : this.#start(slot, directory, true);
     listing.whole = true;
     listing.wanted++;
     return listing;
@@ -120,7 +123,7 @@ export class Listings {
     this.#running.set(directory, listing);
     this.#nodes.table.pin(slot);
     const ended = (): void => {
-      this.#running.delete(directory);
+      if (this.#running.get(directory) === listing) this.#running.delete(directory);
       this.#nodes.table.unpin(slot);
       listing.over = true;
       listing.arrived();

@@ -12,6 +12,8 @@ const AT_ONCE = 48;
 /** Objects removed by one call, and such calls at the same time. */
 const BATCH = 1000;
 const BATCHES_AT_ONCE = 4;
+/** Times that a copy whose outcome nobody knows is looked up and, where it did not happen, asked for again. */
+const UNKNOWN_OUTCOMES = 3;
 
 export interface Moved {
   readonly from: string;
@@ -100,24 +102,31 @@ export class TreeMover {
       else this.#stays(info.key);
       return;
     }
-    try {
-      const { validator } = await this.#port.copy(this.#mount, {
-        from: info.key,
-        to,
-        ...(info.validator !== undefined && { match: info.validator }),
-        ...(info.size !== undefined && { size: info.size }),
-        precondition: absent ? { kind: 'absent' } : { kind: 'any' },
-      });
-      copied.objects.push({ ...moved, validator });
-    } catch (error) {
-      if (!MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
-      const found = await this.#port.stat(this.#mount, to);
-      if (found !== undefined && (await this.#isCopyOf(info, found))) {
-        copied.objects.push({ ...moved, validator: found.validator });
+    for (let tries = 1; ; tries++) {
+      try {
+        const { validator } = await this.#port.copy(this.#mount, {
+          from: info.key,
+          to,
+          ...(info.validator !== undefined && { match: info.validator }),
+          ...(info.size !== undefined && { size: info.size }),
+          precondition: absent ? { kind: 'absent' } : { kind: 'any' },
+        });
+        copied.objects.push({ ...moved, validator });
+        return;
+      } catch (error) {
+        const unknown = MirageError.is(error) && error.outcomeUnknown;
+        if (!unknown && !MirageError.is(error, 'ESTALE') && !MirageError.is(error, 'ENOENT')) throw error;
+        const found = await this.#port.stat(this.#mount, to);
+        if (found !== undefined && (await this.#isCopyOf(info, found))) {
+          copied.objects.push({ ...moved, validator: found.validator });
+          return;
+        }
+        // Nobody would know of a copy that came about after all: the same once more finds it.
+        if (unknown && found === undefined && tries < UNKNOWN_OUTCOMES) continue;
+        if (unknown || !again) throw error;
+        this.#stays(info.key);
         return;
       }
-      if (!again) throw error;
-      this.#stays(info.key);
     }
   }
 
