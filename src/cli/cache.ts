@@ -1,7 +1,8 @@
 /** `mirage cache`: what is cached, fetching it ahead, letting it go. All of it is asked of the mount itself, file by file. */
-import { constants, type Dirent } from 'node:fs';
+import { constants, type Dirent, realpathSync } from 'node:fs';
 import { lstat, open, opendir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { isOurs, mountOf } from '../daemon/mount-table.js';
 import { MirageError } from '../errors/mirage-error.js';
 import { localFiles } from '../native/local-files.js';
 import { exitCodes } from './exit-codes.js';
@@ -134,6 +135,14 @@ async function* filesBelow(path: string): AsyncGenerator<CachedFile> {
       hint: 'name a file or folder below a mount point',
     });
   });
+  const mount = mountOf(realpathSync(path));
+  if (mount === undefined || !isOurs(mount)) {
+    throw new MirageError(`${path} is not on a mount of Mirage`, {
+      errno: 'ENOENT',
+      cause: new Error(`it lies on ${mount?.path ?? '/'} (${mount?.type ?? 'unknown'})`),
+      hint: 'name a file or folder below a mount point: mirage status',
+    });
+  }
   if (top.isFile()) yield { path, size: top.size };
   if (top.isDirectory()) yield* below(path, top.dev);
 }

@@ -42,6 +42,13 @@ export function initConfig(file: string, types: MountTypes, output: Output): num
       hint: 'name another file: mirage config init other.yaml',
     });
   }
+  if (!existsSync(dirname(path))) {
+    throw new MirageError(`the folder of ${path} does not exist`, {
+      errno: 'ENOENT',
+      cause: new Error('a configuration is written into a folder that is there'),
+      hint: `mkdir -p ${dirname(path)}`,
+    });
+  }
   writeFileSync(path, template, { mode: 0o600, flag: 'wx' });
   writeFileSync(join(dirname(path), SCHEMA_FILE), `${JSON.stringify(jsonSchema(types), undefined, 2)}\n`);
   output.line(`Wrote ${path}. Next: change it, then: mirage mount --config ${file}`);

@@ -8,8 +8,9 @@ import { findConfiguration, runtimeDirectory } from '../config/directories.js';
 import { loadConfiguration } from '../config/load.js';
 import { runningDaemons } from '../daemon/control-client.js';
 import { explain } from '../daemon/explanation.js';
+import { answersThroughKernel } from '../daemon/kernel-answer.js';
 import { checkKernelAccess } from '../daemon/mount-point.js';
-import { answersThroughKernel, mountTable } from '../daemon/mount-table.js';
+import { isOurs, mountTable } from '../daemon/mount-table.js';
 import { redactionOf } from '../daemon/process.js';
 import type { Redaction } from '../log/redaction.js';
 import { logTo } from '../log/text-log.js';
@@ -92,7 +93,7 @@ function otherUsers(): Finding {
 /** Every Mirage mount that the kernel knows has a daemon, and answers. */
 async function mounts(): Promise<Finding[]> {
   const daemons = await runningDaemons(runtimeDirectory(process.env));
-  const ours = mountTable().filter(({ source, type }) => source === 'mirage' && type.startsWith('fuse'));
+  const ours = mountTable().filter(isOurs);
   return Promise.all(
     ours.map(async ({ path }): Promise<Finding> => {
       const check = `mount ${path}`;

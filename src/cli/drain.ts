@@ -1,19 +1,11 @@
 import { askDrain } from '../daemon/control-client.js';
-import { MirageError } from '../errors/mirage-error.js';
 import { exitCodes } from './exit-codes.js';
+import { daemonAt } from './mounted.js';
 import type { Output } from './output.js';
-import { daemonAt } from './unmount.js';
 
 /** The barrier for a whole mount: what programs have written and changed before is at its stores afterwards. */
 export async function drain(folder: string, output: Output): Promise<number> {
   const daemon = await daemonAt(folder);
-  if (daemon === undefined) {
-    throw new MirageError(`nothing of Mirage is mounted at ${folder}`, {
-      errno: 'ENOENT',
-      cause: new Error('no daemon of this user serves it'),
-      hint: 'see what is mounted: mirage status',
-    });
-  }
   let announced = '';
   const left = await askDrain(daemon.socket, (pending) => {
     const text = pending.length > 0 ? `waiting for ${pending.length} changes` : '';

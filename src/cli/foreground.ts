@@ -1,8 +1,8 @@
 import type { Configuration } from '../config/configuration.js';
 import { runtimeDirectory } from '../config/directories.js';
 import { Daemon } from '../daemon/daemon.js';
+import { answersThroughKernel } from '../daemon/kernel-answer.js';
 import { writeToErrorOutput } from '../daemon/log-file.js';
-import { answersThroughKernel } from '../daemon/mount-table.js';
 import { endOnSignals, prepareProcess, redactionOf } from '../daemon/process.js';
 import { notifyService } from '../daemon/service.js';
 import { announce, type MountContext, noAnswer, PROOF_DEADLINE } from './announce.js';
@@ -11,9 +11,9 @@ import { exitCodes } from './exit-codes.js';
 /** The daemon in this process, for service managers and for watching it. Returns when the mount has ended. */
 export async function mountHere(configuration: Configuration, context: MountContext): Promise<number> {
   const { output, types, version } = context;
-  prepareProcess();
   const redaction = redactionOf(configuration);
   const log = writeToErrorOutput(redaction);
+  prepareProcess(log);
   const runtime = runtimeDirectory(process.env);
   const daemon = await Daemon.start({
     configuration,

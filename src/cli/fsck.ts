@@ -7,12 +7,14 @@ import { loadConfiguration } from '../config/load.js';
 import { ConfigurationError } from '../config/problem.js';
 import { checkContent } from '../content/check.js';
 import { takeCacheDirectory, takeStateDirectory } from '../daemon/state-directory.js';
+import type { DaemonStatus } from '../daemon/status.js';
 import type { CheckOptions, Finding } from '../errors/finding.js';
 import { MirageError } from '../errors/mirage-error.js';
 import { logTo } from '../log/text-log.js';
 import { checkMetadata } from '../metadata/check.js';
 import { checkJournal } from '../vfs/object/journal/check.js';
 import { exitCodes } from './exit-codes.js';
+import { findDaemon } from './mounted.js';
 import type { Output } from './output.js';
 
 export interface FsckCommand {
@@ -31,6 +33,11 @@ export async function fsck(
   command: FsckCommand,
   { output, types }: { output: Output; types: Readonly<Record<string, BackendType>> },
 ): Promise<number> {
+  const daemon = command.mountpoint === undefined ? undefined : await findDaemon(command.mountpoint);
+  if (daemon !== undefined) {
+    output.error(inUse(daemon.status));
+    return exitCodes.temporary;
+  }
   const places = findPlaces(command, types);
   if (!existsSync(places.state)) {
     throw new MirageError(`there is no state of Mirage at ${places.state}`, {
@@ -50,6 +57,13 @@ export async function fsck(
     release();
   }
 }
+
+const inUse = ({ mountpoint, pid }: DaemonStatus): MirageError =>
+  new MirageError(`${mountpoint} is mounted`, {
+    errno: 'EBUSY',
+    cause: new Error(`process ${pid} uses its state and cache`),
+    hint: `mirage unmount ${mountpoint}, then check`,
+  });
 
 async function check({ state, cache }: Places, repair: boolean, output: Output): Promise<number> {
   const recovered = join(cache, 'content', 'recovered');

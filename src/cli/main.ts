@@ -7,6 +7,13 @@ import { packageRoot } from '../native/load.js';
 import { exitCodeOf, exitCodes } from './exit-codes.js';
 import { Output } from './output.js';
 
+// Who reads no more (`mirage status | head -1`) ends no daemon and gets no stack trace.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
 let redaction = new Redaction();
 const output = new Output(() => redaction);
 const conceal = (known: typeof redaction): void => {
@@ -35,6 +42,7 @@ const program = new Command('mirage')
   .exitOverride()
   .showSuggestionAfterError()
   .configureHelp({ showGlobalOptions: false })
+  .configureOutput({ outputError: (text) => output.usage(text) })
   .addHelpText(
     'after',
     `

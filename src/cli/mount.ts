@@ -5,8 +5,8 @@ import { type CommandOptions, configurationOfSource, loadConfiguration } from '.
 import { ConfigurationError } from '../config/problem.js';
 import { askUnmount } from '../daemon/control-client.js';
 import { socketPath } from '../daemon/control-protocol.js';
+import { answersThroughKernel } from '../daemon/kernel-answer.js';
 import { launchDaemon } from '../daemon/launch.js';
-import { answersThroughKernel } from '../daemon/mount-table.js';
 import { redactionOf } from '../daemon/process.js';
 import { announce, type MountContext, noAnswer, PROOF_DEADLINE } from './announce.js';
 

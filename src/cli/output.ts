@@ -43,6 +43,15 @@ export class Output {
     for (const row of rows) this.line(format(row));
   }
 
+  /** What the reader of the command line complains of: `error: unknown option '--x'`, and perhaps a suggestion below it. */
+  usage(text: string): void {
+    const [what = '', suggestion] = text.trim().split('\n');
+    this.note(`${this.style('red', 'mirage:', process.stderr)} ${what.replace(/^error: /, '')}`);
+    this.note(
+      `  do:  ${suggestion?.replace(/^\((.*)\)$/, '$1') ?? 'see what there is: mirage --help, mirage COMMAND --help'}`,
+    );
+  }
+
   /** What happened, why, what to do. */
   error(error: unknown): void {
     const problems =

@@ -1,11 +1,10 @@
 import { runtimeDirectory } from '../config/directories.js';
 import { runningDaemons } from '../daemon/control-client.js';
 import type { DaemonStatus } from '../daemon/status.js';
-import { MirageError } from '../errors/mirage-error.js';
 import type { LeaseStatus } from '../leases/leases.js';
 import { exitCodes } from './exit-codes.js';
+import { daemonAt } from './mounted.js';
 import type { Output } from './output.js';
-import { daemonAt } from './unmount.js';
 
 export async function status(folder: string | undefined, json: boolean, output: Output): Promise<number> {
   const daemons = await statusOf(folder);
@@ -39,13 +38,7 @@ async function statusOf(folder: string | undefined): Promise<readonly DaemonStat
     const daemons = await runningDaemons(runtimeDirectory(process.env));
     return daemons.map(({ status: one }) => one).sort((a, b) => a.mountpoint.localeCompare(b.mountpoint));
   }
-  const daemon = await daemonAt(folder);
-  if (daemon !== undefined) return [daemon.status];
-  throw new MirageError(`nothing of Mirage is mounted at ${folder}`, {
-    errno: 'ENOENT',
-    cause: new Error('no daemon of this user serves it'),
-    hint: 'see what is mounted: mirage status',
-  });
+  return [(await daemonAt(folder)).status];
 }
 
 /** For a person: what needs attention, and with a folder named also what the stores were found to honour. */

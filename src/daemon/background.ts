@@ -27,15 +27,16 @@ const report = (message: BackgroundReport): Promise<void> =>
 
 async function run({ configuration, version }: BackgroundRequest): Promise<void> {
   try {
-    prepareProcess();
     const redaction = redactionOf(configuration);
+    const log = writeToFile(logFile(configuration.state), redaction);
+    prepareProcess(log);
     const daemon = await Daemon.start({
       configuration,
       types: backendTypes,
       runtimeDirectory: runtimeDirectory(process.env),
       version,
       redaction,
-      log: writeToFile(logFile(configuration.state), redaction),
+      log,
     });
     endOnSignals(daemon);
     const { mounts } = await daemon.status();

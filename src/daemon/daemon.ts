@@ -17,6 +17,7 @@ import { UploadRecords } from '../transfer/upload-records.js';
 import { CertificateFile } from './certificates.js';
 import { socketPath } from './control-protocol.js';
 import { type Controlled, type ControlServer, serveControl } from './control-server.js';
+import { isDeadMount, removeDeadMount } from './dead-mount.js';
 import type { FileSystemHost } from './file-system.js';
 import { checkKernelAccess, checkMountPoint, helperPath, refuseInside } from './mount-point.js';
 import { mountUsers } from './mount-users.js';
@@ -275,6 +276,12 @@ async function openParts(
 ): Promise<Parts> {
   const { configuration, types } = options;
   checkKernelAccess();
+  if (await isDeadMount(configuration.mountpoint)) {
+    log.warn('a daemon that was killed had left its mount: removed', {
+      mountpoint: configuration.mountpoint,
+    });
+    await removeDeadMount(configuration.mountpoint);
+  }
   const mountpoint = checkMountPoint(configuration.mountpoint);
   refuseInside(mountpoint, { state: configuration.state, 'cache.directory': configuration.cache.directory });
   const binding = chooseBinding(configuration.binding);

@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { MirageError } from '../errors/mirage-error.js';
-import { mountedAt } from './mount-table.js';
+import { isOurs, mountedAt } from './mount-table.js';
 
 /**
  * Checks that a tree can appear at `mountpoint` and returns its path without symlinks.
@@ -61,11 +61,10 @@ export function checkMountPoint(mountpoint: string): string {
 function refuseBusy(path: string): void {
   const busy = mountedAt(path);
   if (busy === undefined) return;
-  const ours = busy.type.startsWith('fuse') && busy.source === 'mirage';
   throw new MirageError(`the mount point ${path} is busy`, {
     errno: 'EBUSY',
     cause: new Error(`${busy.source} (${busy.type}) is mounted there`),
-    hint: ours
+    hint: isOurs(busy)
       ? `unmount it first: mirage unmount ${path}`
       : `choose another folder, or unmount it: umount ${path}`,
   });
@@ -120,15 +119,23 @@ function nearestExisting(path: string): string {
   return realpathSync(at);
 }
 
-/** The daemon's own folders must not lie in its mount: it would wait for itself. */
+/** The daemon's own folders must not lie in its mount: it would wait for itself. Nor the mount in them: they are the daemon's alone. */
 export function refuseInside(mountpoint: string, folders: Readonly<Record<string, string>>): void {
   const mount = statSync(mountpoint);
   for (const [key, folder] of Object.entries(folders)) {
-    if (!isWithin(folder, mount)) continue;
-    throw new MirageError(`${key} ${folder} lies inside the mount point ${mountpoint}`, {
-      errno: 'EINVAL',
-      cause: new Error('the daemon would wait for itself'),
-      hint: `set ${key} to a folder outside of the mount`,
-    });
+    if (isWithin(folder, mount)) {
+      throw new MirageError(`${key} ${folder} lies inside the mount point ${mountpoint}`, {
+        errno: 'EINVAL',
+        cause: new Error('the daemon would wait for itself'),
+        hint: `set ${key} to a folder outside of the mount`,
+      });
+    }
+    if (existsSync(folder) && isWithin(mountpoint, statSync(folder))) {
+      throw new MirageError(`the mount point ${mountpoint} lies inside ${key} ${folder}`, {
+        errno: 'EINVAL',
+        cause: new Error('what the daemon keeps there it also removes'),
+        hint: `choose another mount point, or set ${key} to another folder`,
+      });
+    }
   }
 }

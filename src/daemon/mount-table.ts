@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 /** What the kernel has mounted, as proc(5) shows it to this process. */
@@ -30,19 +29,20 @@ export function mountTable(): readonly MountTableEntry[] {
 export const mountedAt = (path: string): MountTableEntry | undefined =>
   mountTable().findLast((entry) => entry.path === path);
 
+export const isOurs = ({ source, type }: MountTableEntry): boolean =>
+  source === 'mirage' && type.startsWith('fuse');
+
+/** The mount that a path, without symlinks, lies in. */
+export const mountOf = (path: string): MountTableEntry | undefined =>
+  mountTable().reduce<MountTableEntry | undefined>(
+    (best, entry) =>
+      isBelow(path, entry.path) && entry.path.length >= (best?.path.length ?? 0) ? entry : best,
+    undefined,
+  );
+
+const isBelow = (path: string, folder: string): boolean =>
+  path === folder || path.startsWith(folder.endsWith('/') ? folder : `${folder}/`);
+
 /** Space, tab, newline and backslash are octal in this table. */
 const unoctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-
-/**
- * Whether the file system at `path` answers a getattr and a statfs, which the kernel never answers from memory. Another process
- * asks: one that asks its own mount and gets no answer cannot be ended. False after `deadline` milliseconds.
- */
-export function answersThroughKernel(path: string, deadline: number): Promise<boolean> {
-  const ask = 'test -d "$1" && exec stat -f "$1"';
-  return new Promise((resolve) => {
-    execFile('sh', ['-c', ask, 'sh', path], { timeout: deadline, killSignal: 'SIGKILL' }, (error) =>
-      resolve(error === null),
-    );
-  });
-}

@@ -54,6 +54,10 @@ test('waits for no daemon: what is mounted is not checked', async () => {
   const { code, stderr } = await scratch.mirage('fsck', '--config', config);
   expect(code).toBe(5);
   expect(stderr).toContain('another daemon uses');
+  expect(await scratch.mirage('fsck', scratch.mountpoint)).toMatchObject({
+    code: 5,
+    stderr: expect.stringContaining(`mirage unmount ${scratch.mountpoint}`),
+  });
   expect(await scratch.mirage('unmount', scratch.mountpoint)).toMatchObject({ code: 0 });
   expect(await scratch.mirage('fsck', '--config', config)).toMatchObject({ code: 0 });
 });

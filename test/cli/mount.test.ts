@@ -176,6 +176,13 @@ describe('the mount point', () => {
     expect(readdirSync(scratch.mountpoint)).toEqual([]);
   });
 
+  test.each(['state', 'cache.directory'])('inside of %s', async (key) => {
+    const mountpoint = scratch.makeMountPoint('own/mnt');
+    const ended = await scratch.mirage('mount', 'ram:', mountpoint, '-o', `${key}=${scratch.folder}/own`);
+    expect(ended).toMatchObject({ code: 1, stderr: expect.stringContaining(`lies inside ${key}`) });
+    expect(scratch.isMounted(mountpoint)).toBe(false);
+  });
+
   test('inside of a folder that it would show', async () => {
     const ended = await scratch.mirage('mount', `file://${scratch.folder}`, scratch.mountpoint);
     expect(ended).toMatchObject({ code: 1, stderr: expect.stringContaining('lies inside the folder of /') });
@@ -231,8 +238,23 @@ describe('unmount', () => {
     const doctor = await scratch.mirage('doctor');
     expect(doctor.stdout).toContain(`fail  mount ${scratch.mountpoint}: its daemon is gone`);
     expect(doctor.code).toBe(1);
+    expect(await scratch.mirage('status', scratch.mountpoint)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('mount it again'),
+    });
     expect(await scratch.mirage('unmount', scratch.mountpoint)).toMatchObject({ code: 0 });
-    expect(await scratch.mirage('mount', 'ram:', scratch.mountpoint)).toMatchObject({ code: 0 });
+    expect(scratch.isMounted()).toBe(false);
+  });
+
+  test('the next mount takes the place of one whose daemon was killed', async () => {
+    await scratch.mirage('mount', 'ram:', scratch.mountpoint);
+    const [daemon] = await status();
+    process.kill(daemon!.pid, 'SIGKILL');
+    await until('it is dead', () => !isAlive(daemon!.pid));
+    expect(await scratch.mirage('mount', 'ram:', scratch.mountpoint)).toMatchObject({ code: 0, stderr: '' });
+    expect(await scratch.inside('touch alive')).toMatchObject({ code: 0 });
+    expect(await scratch.mirage('unmount', scratch.mountpoint)).toMatchObject({ code: 0 });
+    expect(scratch.isMounted()).toBe(false);
   });
 });
 
@@ -264,7 +286,8 @@ test('a detached daemon ends when its mount is unmounted from outside', async ()
 describe('usage', () => {
   test.each([
     [['mount', '--bogus'], "unknown option '--bogus'"],
-    [['moutn'], 'Did you mean mount?'],
+    [['mount', '--bogus'], 'do:  see what there is: mirage --help'],
+    [['moutn'], 'do:  Did you mean mount?'],
     [['mount', 'ram:'], 'no mount point'],
     [['mount', '/srv', '/mnt'], 'write file:///srv'],
     [['mount', 'ram:', '/mnt', '-o', 'mdoe=write'], 'did you mean mode?'],
@@ -284,6 +307,11 @@ describe('usage', () => {
     const lines = stdout.trimEnd().split('\n');
     expect(lines.length).toBeLessThanOrEqual(30);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(120);
+  });
+
+  test('a reader that has seen enough is no error', async () => {
+    const piped = await run('sh', ['-c', '"$0" "$1" config schema | head -c 10', process.execPath, cli]);
+    expect(piped).toMatchObject({ code: 0, stdout: expect.stringContaining('{'), stderr: '' });
   });
 
   test('plain in a pipe: no colour, tab-separated', async () => {
@@ -306,6 +334,10 @@ describe('config', () => {
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(await scratch.mirage('config', 'check', file)).toMatchObject({ code: 0 });
     expect(await scratch.mirage('config', 'init')).toMatchObject({ code: 1 });
+    expect(await scratch.mirage('config', 'init', 'nowhere/mirage.yaml')).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('mkdir -p'),
+    });
   });
 
   test('check says what is wrong with file and line', async () => {
@@ -322,6 +354,17 @@ describe('config', () => {
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toHaveProperty('properties.mounts');
   });
+});
+
+test('cache is told of a path that is on no mount', async () => {
+  for (const command of ['stat', 'warm', 'drop']) {
+    expect(await scratch.mirage('cache', command, scratch.folder)).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('is not on a mount of Mirage'),
+    });
+  }
+  await scratch.mirage('mount', 'ram:', scratch.mountpoint);
+  expect(await scratch.mirage('cache', 'stat', scratch.mountpoint)).toMatchObject({ code: 0 });
 });
 
 test('the command of the package is the one that was tested', () => {
