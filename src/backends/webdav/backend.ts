@@ -11,6 +11,7 @@ import type {
   CopyBackend,
   DirectoryBackend,
   ListPage,
+  LockBackend,
   ObjectInfo,
   Precondition,
   RenameBackend,
@@ -25,6 +26,7 @@ import { type ContentParts, Contents } from './contents.js';
 import { anotherVersion } from './errors.js';
 import { FolderLocks } from './folder-locks.js';
 import { Guard } from './guard.js';
+import { LeaseLocks } from './lease-locks.js';
 import type { Owner } from './leftovers.js';
 import { LockHolder } from './lock-holder.js';
 import type { Locks } from './locks.js';
@@ -51,13 +53,21 @@ export interface WebdavParts {
 
 /** A folder of a WebDAV server (RFC 4918). Content goes by GET and PUT, attributes of ours as a dead property. */
 export class WebdavBackend
-  implements DirectoryBackend, CopyBackend, UsageBackend, Partial<AttributeBackend>, Partial<RenameBackend>
+  implements
+    DirectoryBackend,
+    CopyBackend,
+    UsageBackend,
+    Partial<AttributeBackend>,
+    Partial<RenameBackend>,
+    Partial<LockBackend>
 {
   readonly capabilities: Capabilities;
   /** Only where versions survive it: what is cached and what is being written must go on under the new name. */
   declare readonly rename?: RenameBackend['rename'];
   /** Only where the server keeps them. */
   declare readonly setAttributes?: AttributeBackend['setAttributes'];
+  /** Only where others are kept from what is locked. */
+  declare readonly locks?: LockBackend['locks'];
   readonly #parts: ContentParts;
   readonly #contents: Contents;
   readonly #guard: Guard;
@@ -83,6 +93,11 @@ export class WebdavBackend
     if (traits.attributes) {
       this.setAttributes = (...[key, kind, attributes, precondition, context]) =>
         this.#setAttributes(key, kind, attributes, precondition, context);
+    }
+    if (traits.locks) {
+      const { lockConditions } = traits;
+      const makeFolder = (key: string, context: Context) => this.createDirectory(key, {}, context);
+      this.locks = new LeaseLocks({ client, addresses, locks, lockConditions, makeFolder });
     }
     if (traits.moveKeepsVersion) this.rename = (from, to, context) => this.#names.rename(from, to, context);
   }

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Client } from './client.js';
 import { parseDocument } from './multistatus.js';
@@ -19,6 +20,8 @@ export interface Lock {
 export interface LockRequest {
   readonly path: string;
   readonly seconds?: number;
+  /** Who the server is told holds it; the mount by default. */
+  readonly owner?: string;
   /** Conditions that the resource must meet, as headers. */
   readonly conditions?: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
@@ -51,10 +54,16 @@ export class Locks {
     return result;
   }
 
-  async #lock({ path, seconds = LOCK_SECONDS, conditions = {}, signal }: LockRequest): Promise<Lock> {
+  async #lock({
+    path,
+    seconds = LOCK_SECONDS,
+    owner = this.#owner,
+    conditions = {},
+    signal,
+  }: LockRequest): Promise<Lock> {
     const body =
       '<?xml version="1.0" encoding="utf-8"?><D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>' +
-      `<D:locktype><D:write/></D:locktype><D:owner>${this.#owner}</D:owner></D:lockinfo>`;
+      `<D:locktype><D:write/></D:locktype><D:owner>${owner}</D:owner></D:lockinfo>`;
     const attempt = { operation: 'lock', subject: path, changes: true, signal };
     const answer = await this.#client.request(
       {
@@ -66,8 +75,7 @@ export class Locks {
       attempt,
     );
     const text = await answer.body.text();
-    const header = answer.headers['lock-token'];
-    const token = typeof header === 'string' ? /^<(.*)>$/.exec(header.trim())?.[1] : undefined;
+    const token = tokenIn(answer.headers);
     const discovered = childrenOf(childrenOf(parseDocument(text), 'prop')[0], 'lockdiscovery')[0];
     const locks = childrenOf(discovered, 'activelock').map((lock) => ({
       token: textOf(childrenOf(childrenOf(lock, 'locktoken')[0], 'href')[0]),
@@ -88,7 +96,7 @@ export class Locks {
 
   /** Makes it last from now on. ESTALE: it is not held any more. */
   async refresh(lock: Lock, seconds = LOCK_SECONDS, signal?: AbortSignal): Promise<void> {
-    await this.#client.head(
+    const { headers } = await this.#client.head(
       {
         method: 'LOCK',
         path: lock.path,
@@ -96,6 +104,11 @@ export class Locks {
       },
       { operation: 'refresh the lock of', subject: lock.path, changes: true, ...(signal && { signal }) },
     );
+    const token = tokenIn(headers);
+    if (token === undefined || token === lock.token) return;
+    // nginx grants a lock that nobody has asked for.
+    await this.unlock({ path: lock.path, token }, signal);
+    throw new MirageError(`refresh the lock of ${lock.path}: it had ended`, { errno: 'ESTALE' });
   }
 
   /** Gives it back. One that is gone already counts as given back. */
@@ -130,6 +143,14 @@ export class Locks {
    * False: there is none, or the server does not tell.
    */
   async unlockForgotten(path: string, signal: AbortSignal): Promise<boolean> {
+    const token = await this.tokenOf(path, this.#owner, signal);
+    if (token === undefined) return false;
+    await this.unlock({ path, token }, signal);
+    return true;
+  }
+
+  /** State token of the lock that this owner has; undefined: there is none, or the server does not tell. */
+  async tokenOf(path: string, owner: string, signal: AbortSignal): Promise<string | undefined> {
     const answer = await this.#client.request(
       {
         method: 'PROPFIND',
@@ -141,13 +162,14 @@ export class Locks {
       [301, 404],
     );
     const text = await answer.body.text();
-    const at = text.indexOf(this.#owner);
-    if (at < 0) return false;
-    const token = /<(?:[\w.-]+:)?locktoken>\s*<(?:[\w.-]+:)?href>\s*([^<\s]+)/.exec(text.slice(at))?.[1];
-    if (token === undefined) return false;
-    await this.unlock({ path, token }, signal);
-    return true;
+    const at = text.indexOf(owner);
+    if (at < 0) return undefined;
+    return /<(?:[\w.-]+:)?locktoken>\s*<(?:[\w.-]+:)?href>\s*([^<\s]+)/.exec(text.slice(at))?.[1];
   }
+}
+
+function tokenIn({ 'lock-token': header }: IncomingHttpHeaders): string | undefined {
+  return typeof header === 'string' ? /^<(.*)>$/.exec(header.trim())?.[1] : undefined;
 }
 
 const XML = 'application/xml; charset=utf-8';
