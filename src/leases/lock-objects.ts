@@ -1,4 +1,12 @@
-import type { Backend, ByteSource, Context, Precondition, Validator } from '../backends/contract.js';
+import {
+  type Backend,
+  type ByteSource,
+  type Context,
+  hasDirectories,
+  type ObjectInfo,
+  type Precondition,
+  type Validator,
+} from '../backends/contract.js';
 import { MirageError } from '../errors/mirage-error.js';
 import { decodeRecord, encodeRecord, type LockRecord, lockKey } from './lock-record.js';
 
@@ -46,10 +54,28 @@ export function lockObjects(backend: Backend): LockObjects {
       const context: Context = { signal };
       const writer = `${record.nonce}-${record.renewals}${record.released ? '-released' : ''}`;
       const options = { precondition, attributes: { writer } };
-      const { validator } = await backend.write(key, source(encodeRecord(record)), options, context);
+      const put = (): Promise<ObjectInfo> =>
+        backend.write(key, source(encodeRecord(record)), options, context);
+      const { validator } = await put().catch(async (error: unknown) => {
+        if (!MirageError.is(error, 'ENOENT') || precondition.kind !== 'absent') throw error;
+        await makeFolders(backend, key, context);
+        return put();
+      });
       return { record, validator: known(validator, key) };
     },
   };
+}
+
+/** Where directories are real, the first lock object finds none to be in; another host may make them just now. */
+async function makeFolders(backend: Backend, key: string, context: Context): Promise<void> {
+  if (!hasDirectories(backend)) return;
+  for (let slash = key.indexOf('/'); slash >= 0; slash = key.indexOf('/', slash + 1)) {
+    try {
+      await backend.createDirectory(key.slice(0, slash), {}, context);
+    } catch (error) {
+      if (!MirageError.is(error, 'EEXIST')) throw error;
+    }
+  }
 }
 
 const source = (bytes: Buffer): ByteSource => ({
