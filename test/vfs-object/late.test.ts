@@ -36,6 +36,18 @@ test('what this host changed within the last minute counts against a listing tha
   expect(bucket.keys()).toEqual(['e/', 'e/changed', 'e/folder/', 'e/kept', 'e/made']);
 });
 
+test('a directory that became a file does not come back by a listing that comes late', async () => {
+  await tree.mkdir('a');
+  tree.later += 40_000;
+  await tree.rmdir('a');
+  await tree.writeFile('a', 'text');
+  faultOf = () => ({ kind: 'stale', milliseconds: 30_000 });
+  tree.later += 2000;
+  expect(await tree.list('')).toEqual(['a']);
+  await tree.rename('a', 'b');
+  expect(bucket.keys()).toEqual(['b']);
+});
+
 test('who reads a directory does not follow a listing that began longer ago than a name is believed', async () => {
   bucket.put('a', 'text');
   let open = (): void => undefined;

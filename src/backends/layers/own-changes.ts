@@ -166,8 +166,9 @@ export function ownChanges(inner: Backend, clock: Clock): Backend {
       if (!found.has(id)) return [entry];
       const now = found.get(id);
       if (now === undefined) return [];
-      // The other one of its name: nothing is heard of this one.
-      return [now.kind === entry.kind ? now : entry];
+      if (now.kind === entry.kind) return [now];
+      // The other one of its name: nothing is heard of this one but what we made of it.
+      return doubtful.get(id)?.state === 'gone' ? [] : [entry];
     });
     const listed = new Set(page.entries.map(({ kind, key }) => idOf(kind, key)));
     for (const [id, now] of found) {
