@@ -241,4 +241,16 @@ describe('after a restart', () => {
     },
     DEADLINE,
   );
+
+  test(
+    'the next mount takes the place of one whose daemon was killed',
+    async () => {
+      await shell('echo once > again', other.path('local'));
+      await other.crash();
+      expect(isMounted(other.mountpoint)).toBe(true);
+      await other.restart();
+      expect(await shell('cat again', other.path('local'))).toBe('once\n');
+    },
+    DEADLINE,
+  );
 });
