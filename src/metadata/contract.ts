@@ -36,6 +36,10 @@ export type NewEntryRecord = Omit<EntryRecord, 'position'>;
 export interface ListingState {
   /** Wall time, milliseconds, when the listing was started that is complete now; undefined: never listed to the end. */
   readonly completeAt: number | undefined;
+  /** Another number with every name that comes, goes, or becomes something else (its kind, type or inode number); none comes twice. */
+  readonly names: number;
+  /** The same but for names that came behind all others: who has read up to some position need not read it again. */
+  readonly order: number;
 }
 
 /** Rows of a listing arrive page by page; names that were not seen by the end are dropped, unless put in the meantime. */

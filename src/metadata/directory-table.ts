@@ -59,6 +59,8 @@ export class DirectoryTable {
     for (const directory of this.#within(location, from)) {
       this.#take(directory);
       directory.key = to + directory.key.slice(from.length);
+      // Inode numbers may derive from keys.
+      directory.reordered();
       this.add(directory);
     }
     this.#changes.push({ sequence, location, from, to });

@@ -1,4 +1,10 @@
-import type { EntryRecord, LocationId } from './contract.js';
+import { constants } from 'node:fs';
+import type { EntryRecord, LocationId, NewEntryRecord } from './contract.js';
+
+const { S_IFMT, S_IFREG } = constants;
+
+/** The last number that a state of names was given, of whatever directory. */
+let lastState = 0;
 
 /** A row as memory holds it: on its way to the database, or as the database has it. */
 export interface Row {
@@ -33,6 +39,9 @@ export class Directory {
   changed: number;
   /** Goes up with every change of what a reader sees of it. */
   version = 0;
+  /** See ListingState. */
+  names = ++lastState;
+  order = this.names;
   /** Moved away or forgotten. */
   gone = false;
   /** Used since the last sweep. */
@@ -68,6 +77,16 @@ export class Directory {
     this.#pending.set(row.name, row);
     if (row.record?.position === row.sequence) this.#first.push({ position: row.sequence, name: row.name });
     return replaced;
+  }
+
+  /** A name came behind all others. */
+  appended(): void {
+    this.names = ++lastState;
+  }
+
+  /** Something else than that changed about its names. */
+  reordered(): void {
+    this.names = this.order = ++lastState;
   }
 
   /** The row is in the database now. False: a later one has taken its place. */
@@ -111,6 +130,15 @@ export class Directory {
     this.listings.clear();
   }
 }
+
+/** What a reader of the directory sees of a name is the same in both records. */
+export function looksAlike(one: NewEntryRecord, other: NewEntryRecord): boolean {
+  if (one.kind === 'absent' || other.kind === 'absent') return one.kind === other.kind;
+  const stored = (one.validator === undefined) === (other.validator === undefined);
+  return stored && one.kind === other.kind && one.ino === other.ino && typeOf(one) === typeOf(other);
+}
+
+const typeOf = ({ attributes }: NewEntryRecord): number => (attributes?.mode ?? S_IFREG) & S_IFMT;
 
 /** Is `key` the directory `directory` or below it? */
 export function isWithin(key: string, directory: string): boolean {

@@ -5,8 +5,9 @@ import type { Directory, OpenListing } from './directory.js';
 export interface ListingTarget {
   isEmpty(directory: Directory): boolean;
   row(directory: Directory, name: string): EntryRecord | undefined;
-  write(directory: Directory, record: NewEntryRecord, position: number | undefined): void;
-  finishListing(directory: Directory, floor: number, startedAt: number): void;
+  write(directory: Directory, record: NewEntryRecord, known: EntryRecord | undefined): void;
+  /** `first`: there was nothing before it. */
+  finishListing(directory: Directory, floor: number, startedAt: number, first: boolean): void;
 }
 
 /** Rows that were there at `floor`, when the listing started, and that no page brought again are gone at its end. */
@@ -43,14 +44,14 @@ export class Listing implements ListingWriter, OpenListing {
       if (this.touched.has(record.name)) continue;
       const known = this.known(record.name);
       if (record.name > this.#last) this.#last = record.name;
-      this.#target.write(this.#directory, known ? merge(record, known) : record, known?.position);
+      this.#target.write(this.#directory, known ? merge(record, known) : record, known);
     }
   }
 
   complete(): void {
     if (this.#over) return;
     this.abandon();
-    this.#target.finishListing(this.#directory, this.#floor, this.#startedAt);
+    this.#target.finishListing(this.#directory, this.#floor, this.#startedAt, this.#first);
   }
 
   abandon(): void {

@@ -7,7 +7,7 @@ import type {
   MetadataStore,
   NewEntryRecord,
 } from './contract.js';
-import { Directory, type Row } from './directory.js';
+import { Directory, looksAlike, type Row } from './directory.js';
 import { DirectoryTable } from './directory-table.js';
 import { KeptPages } from './kept-pages.js';
 import { KeptRows } from './kept-rows.js';
@@ -25,6 +25,8 @@ const QUEUE_LIMIT = 500_000;
 
 /** Changes on their way beyond which listings wait. */
 const BACKLOG = 8_000;
+
+const NEVER_LISTED: ListingState = { completeAt: undefined, names: 0, order: 0 };
 
 export class SqliteMetadata implements MetadataStore {
   readonly #file: string;
@@ -74,12 +76,16 @@ export class SqliteMetadata implements MetadataStore {
   put(location: LocationId, key: string, record: NewEntryRecord): void {
     const directory = this.#obtain(location, key);
     const row = directory.pending(record.name) ?? this.#kept.get(directory, record.name);
-    const position = row
-      ? directory.visible(row)?.position
-      : directory.id > this.#applied
-        ? undefined
-        : this.#reader.position(directory.id, record.name, directory.floor);
-    this.write(directory, record, position);
+    if (row !== undefined || directory.id > this.#applied) {
+      this.write(directory, record, row && directory.visible(row));
+    } else {
+      const position = this.#reader.position(directory.id, record.name, directory.floor);
+      if (position === undefined) this.write(directory, record, undefined);
+      else {
+        directory.reordered();
+        this.#place(directory, record, position);
+      }
+    }
     for (const listing of directory.listings) listing.touched.add(record.name);
   }
 
@@ -87,12 +93,13 @@ export class SqliteMetadata implements MetadataStore {
     const directory = this.#directories.find(this.#reader, location, key);
     if (!directory) return;
     const sequence = ++this.#sequence;
+    directory.reordered();
     this.#setPending({ directory, name, sequence, record: undefined }, ['forget', directory.id, name]);
     for (const listing of directory.listings) listing.touched.add(name);
   }
 
   listing(location: LocationId, key: string): ListingState {
-    return { completeAt: this.#directories.find(this.#reader, location, key)?.completeAt };
+    return this.#directories.find(this.#reader, location, key) ?? NEVER_LISTED;
   }
 
   startListing(location: LocationId, key: string, now: number): ListingWriter {
@@ -213,8 +220,15 @@ export class SqliteMetadata implements MetadataStore {
     return directory.id > this.#applied || this.#reader.entries(directory.id, 0, 0, 1).length === 0;
   }
 
-  /** Puts a record at a position, or at a new one. */
-  write(directory: Directory, record: NewEntryRecord, position: number | undefined): void {
+  /** Puts a record in the place of another one, or behind all others. */
+  write(directory: Directory, record: NewEntryRecord, known: EntryRecord | undefined): void {
+    if (known === undefined) {
+      if (record.kind !== 'absent') directory.appended();
+    } else if (!looksAlike(known, record)) directory.reordered();
+    this.#place(directory, record, known?.position);
+  }
+
+  #place(directory: Directory, record: NewEntryRecord, position: number | undefined): void {
     const sequence = ++this.#sequence;
     const { name, kind, size, validator, modifiedSeconds, modifiedNanoseconds, attributes, ino, seenAt } =
       record;
@@ -238,7 +252,9 @@ export class SqliteMetadata implements MetadataStore {
   }
 
   /** The listing that was started at `floor` has come to its end. */
-  finishListing(directory: Directory, floor: number, startedAt: number): void {
+  finishListing(directory: Directory, floor: number, startedAt: number, first: boolean): void {
+    // Names that the store does not have any more are gone with it, and nobody has counted them.
+    if (!first) directory.reordered();
     directory.floor = Math.max(directory.floor, floor);
     directory.completeAt = startedAt;
     this.saveDirectory(directory);

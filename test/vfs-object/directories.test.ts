@@ -23,7 +23,7 @@ interface Shown {
 
 /** An open directory, read as the kernel reads it. */
 class Reader {
-  private constructor(
+  constructor(
     readonly tree: Tree,
     readonly node: NodeId,
     readonly handle: Handle,
@@ -209,12 +209,12 @@ test('beyond the configured number of nodes a listing shows names only', async (
 });
 
 describe('attributes that a listing does not tell', () => {
-  test('are shown for a second only, and asked for by who looks at the file alone', async () => {
+  test('are shown for two seconds only, and asked for by who looks at the file alone', async () => {
     bucket.put('d/script', 'text', { mode: 0o100755 });
     const reader = await Reader.open(tree, 'd');
     const [shown] = await reader.read(0);
     expect(shown?.mode).toBe(0o100644);
-    expect(shown?.attributesValid).toBe(1);
+    expect(shown?.attributesValid).toBe(2);
     // Part of the walk: no question per name.
     const before = bucket.requests.length;
     expect((await tree.fstat(shown?.nodeId as NodeId)).mode).toBe(0o100644);
@@ -330,4 +330,103 @@ test('a folder with a time to live of its own is asked again sooner', async () =
   tree.later += 60_000;
   expect(await tree.list('d')).toEqual(['f', 'g']);
   expect(await tree.list('logs/old')).toEqual(['f']);
+});
+
+describe('the listing that the kernel keeps', () => {
+  /** What an open of the directory tells the kernel; its entries are read to the end where the kernel has none of its own. */
+  async function walk(of: Tree, path: string): Promise<'kept' | 'read anew' | 'read past'> {
+    const node = await of.node(path);
+    const open = new OpenReply();
+    await of.volume.opendir(of.call, node, open);
+    const reader = new Reader(of, node, open.handle);
+    // The kernel has `.` and `..` as well, and asks what is behind them.
+    if (!open.keepCache && (await reader.rest(0)).length === 0) await reader.read(2);
+    reader.close();
+    if (!open.cacheDirectory) return 'read past';
+    return open.keepCache ? 'kept' : 'read anew';
+  }
+  /** Attributes are known, so that the time to live alone counts. */
+  const made = async (names: readonly string[]): Promise<void> => {
+    await tree.mkdir('d');
+    for (const name of names) await tree.writeFile(`d/${name}`, name);
+  };
+
+  test('is read again without a request', async () => {
+    await made(['a', 'b']);
+    expect([await walk(tree, 'd'), await walk(tree, 'd'), await walk(tree, 'd')]).toEqual([
+      'read anew',
+      'kept',
+      'kept',
+    ]);
+  });
+
+  test('is kept from the first walk on, while the pages of the listing arrive', async () => {
+    bucket.pageSize = 10;
+    fill(45);
+    expect([await walk(tree, 'd'), await walk(tree, 'd')]).toEqual(['read anew', 'kept']);
+  });
+
+  test('is not used once a name has come or gone, and is again when it was read', async () => {
+    await made(['a', 'b']);
+    await walk(tree, 'd');
+    const node = await tree.node('d');
+    for (const change of [() => tree.writeFile('d/c', 'c'), () => tree.unlink('d/a')]) {
+      await change();
+      tree.invalidated.length = 0;
+      expect(await walk(tree, 'd')).toBe('read past');
+      expect(tree.invalidated).toContain(String(node));
+      expect([await walk(tree, 'd'), await walk(tree, 'd')]).toEqual(['read anew', 'kept']);
+    }
+  });
+
+  test('is not used when a look-up has heard of a change by another host', async () => {
+    fill(5);
+    await walk(tree, 'd');
+    expect(await walk(tree, 'd')).toBe('kept');
+    bucket.objects.delete('d/f001');
+    await tree.setxattr('d/f001', 'user.mirage.refresh', '1').catch(() => undefined);
+    expect(await walk(tree, 'd')).toBe('read past');
+  });
+
+  test('ends with the time to live, and with that of attributes that nobody has told', async () => {
+    bucket.put('foreign/f', 'x');
+    await made(['a']);
+    await walk(tree, 'd');
+    bucket.put('d/other', 'x');
+    tree.later += 61_000;
+    expect(await walk(tree, 'd')).toBe('read past');
+    await walk(tree, 'foreign');
+    expect(await walk(tree, 'foreign')).toBe('kept');
+    tree.later += 2_000;
+    expect(await walk(tree, 'foreign')).toBe('read past');
+  });
+
+  test('ends for who has the directory open and goes back to its start', async () => {
+    const brief = new Tree(bucket, { ttl: 300 });
+    try {
+      bucket.put('d/f', 'x');
+      const node = await brief.node('d');
+      const open = new OpenReply();
+      await brief.volume.opendir(brief.call, node, open);
+      const reader = new Reader(brief, node, open.handle);
+      expect(await reader.rest(0)).toEqual(['f']);
+      brief.invalidated.length = 0;
+      const deadline = Date.now() + 10_000;
+      while (!brief.invalidated.includes(String(node)) && Date.now() < deadline) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      expect(brief.invalidated).toContain(String(node));
+      reader.close();
+    } finally {
+      await brief.close();
+    }
+  });
+
+  test('of an empty directory ends, too', async () => {
+    await tree.mkdir('e');
+    await walk(tree, 'e');
+    expect(await walk(tree, 'e')).toBe('kept');
+    tree.later += 61_000;
+    expect(await walk(tree, 'e')).toBe('read past');
+  });
 });

@@ -1,10 +1,11 @@
 /** Reading directories: open handles, and rows into the entries of a reply. */
-import type { EntryRecord } from '../../metadata/contract.js';
+import type { EntryRecord, ListingState } from '../../metadata/contract.js';
 import { Attributes, S_IFDIR, S_IFMT } from '../attributes.js';
 import { modeOf } from '../inodes/attributes-of.js';
 import { NONE, type Slot } from '../inodes/inode-table.js';
 import { isNameOnly, isUnknown } from '../inodes/records.js';
-import { type Answer, type DirectorySink, EntryReply, type Handle } from '../operations.js';
+import { type Answer, type DirectorySink, EntryReply, type Handle, type OpenReply } from '../operations.js';
+import type { Kept, KernelListings } from './kernel-listings.js';
 import type { Listings, RunningListing } from './listings.js';
 import type { Nodes } from './nodes.js';
 import type { UnknownAttributes } from './unknown-attributes.js';
@@ -22,35 +23,50 @@ interface OpenDirectory {
   begun: boolean;
   /** The listing that it follows; undefined: a complete one was there. */
   listing: RunningListing | undefined;
+  /** What the kernel may have of it; undefined: it was told to keep nothing, or it keeps what it had. */
+  kept: Kept | undefined;
 }
 
 export class DirectoryReading {
   readonly #nodes: Nodes;
   readonly #listings: Listings;
   readonly #unknown: UnknownAttributes;
+  readonly #kernel: KernelListings;
   readonly #handles = new Map<Handle, OpenDirectory>();
   #nextHandle: Handle = 1;
   /** The cookie that the last reply has come to. */
   #reached = 0;
+  /** How long the entries of the last reply are valid, nanoseconds. */
+  #valid = 0;
   readonly #scratch = new Attributes();
   readonly #entry = new EntryReply();
 
-  constructor(nodes: Nodes, listings: Listings, unknown: UnknownAttributes) {
+  constructor(nodes: Nodes, listings: Listings, unknown: UnknownAttributes, kernel: KernelListings) {
     this.#nodes = nodes;
     this.#listings = listings;
     this.#unknown = unknown;
+    this.#kernel = kernel;
   }
 
-  opendir(): Handle {
-    const handle = this.#nextHandle++;
-    this.#handles.set(handle, { begun: false, listing: undefined });
-    return handle;
+  opendir(slot: Slot, reply: OpenReply): void {
+    const nodes = this.#nodes;
+    const directory = nodes.directoryKeyIfAny(slot);
+    let kept: Kept | undefined;
+    // Where names are asked for each time, so are those that the kernel would have.
+    if (directory !== undefined && nodes.fullyValidIn(directory) > 0) {
+      const state = this.#stateOf(directory);
+      const fresh = this.#listings.isComplete(directory);
+      kept = this.#kernel.opened(nodes.table.id(slot), state, fresh, reply);
+    }
+    reply.handle = this.#nextHandle++;
+    this.#handles.set(reply.handle, { begun: false, listing: undefined, kept });
   }
 
   releasedir(handle: Handle): void {
     const open = this.#handles.get(handle);
     if (open === undefined) return;
     this.#handles.delete(handle);
+    if (open.kept !== undefined) this.#kernel.closed(open.kept);
     this.#leave(open);
   }
 
@@ -60,7 +76,9 @@ export class DirectoryReading {
     const directory = this.#nodes.directoryKeyIfAny(slot);
     if (open === undefined || directory === undefined) return undefined;
     if (cookie === 0 || !open.begun) this.#begin(open, slot, directory);
-    if (this.#emit(slot, directory, cookie, sink, open.listing) || this.#reached > Math.max(cookie, DOTS)) {
+    const done = this.#emit(slot, directory, cookie, sink, open.listing);
+    if (done || this.#reached > Math.max(cookie, DOTS)) {
+      this.#tellKernel(open, directory, cookie);
       return undefined;
     }
     return this.#readLater(slot, open, this.#reached, sink);
@@ -70,6 +88,11 @@ export class DirectoryReading {
     this.#leave(open);
     open.begun = true;
     if (!this.#listings.isComplete(directory)) open.listing = this.#listings.follow(slot);
+    if (open.kept !== undefined) this.#kernel.began(open.kept, this.#stateOf(directory));
+  }
+
+  #stateOf(directory: string): ListingState {
+    return this.#nodes.metadata.listing(this.#nodes.location, directory);
   }
 
   #leave(open: OpenDirectory): void {
@@ -86,11 +109,26 @@ export class DirectoryReading {
         const directory = this.#nodes.directoryKeyIfAny(slot);
         if (directory === undefined) return;
         this.#settle(open, slot);
-        if (this.#emit(slot, directory, cookie, sink, open.listing) || this.#reached > cookie) return;
+        const done = this.#emit(slot, directory, cookie, sink, open.listing);
+        if (done || this.#reached > cookie) {
+          this.#tellKernel(open, directory, cookie);
+          return;
+        }
       }
     } finally {
       table.unpin(slot);
     }
+  }
+
+  /** A reply goes out with the entries behind `cookie`: an empty one is the end. */
+  #tellKernel({ kept }: OpenDirectory, directory: string, cookie: number): void {
+    if (kept === undefined) return;
+    if (this.#reached > cookie) {
+      this.#kernel.read(kept, this.#valid);
+      return;
+    }
+    const state = this.#stateOf(directory);
+    this.#kernel.ended(kept, state, this.#nodes.validFor(state.completeAt ?? 0, directory));
   }
 
   /** Draws the consequence of a listing that has ended. */
@@ -117,6 +155,7 @@ export class DirectoryReading {
     const nodes = this.#nodes;
     const { table, metadata, location } = nodes;
     this.#reached = cookie;
+    this.#valid = Number.POSITIVE_INFINITY;
     this.#unknown.read(directory);
     if (cookie < 1) {
       if (!sink.fits(1)) return true;
@@ -182,6 +221,7 @@ export class DirectoryReading {
       const slot = own ? known : nodes.enter(parent, row.name, row);
       nodes.answer(slot, valid, entry, this.#scratch, row);
       if (!own) entry.attributesValid = this.#unknown.validFor(directory, row, valid);
+      this.#valid = Math.min(this.#valid, entry.attributesValid);
     }
     sink.add(row.name, cookie, entry);
   }

@@ -18,10 +18,12 @@ import type {
   DirectorySink,
   EntryReply,
   Handle,
+  OpenReply,
 } from '../operations.js';
 import { ContentFirst } from './content-first.js';
 import { DirectoryReading } from './directory-reading.js';
 import { hydrated, needsHydration } from './hydration.js';
+import { KernelListings } from './kernel-listings.js';
 import { Listings } from './listings.js';
 import { isSpelled, NAME_BYTES } from './names.js';
 import type { Nodes } from './nodes.js';
@@ -33,6 +35,7 @@ export class Directories {
   readonly #reading: DirectoryReading;
   readonly #lookups = new Map<string, Promise<void>>();
   readonly #unknown: UnknownAttributes;
+  readonly #kernel: KernelListings;
   readonly contentFirst: ContentFirst;
   readonly #scratch = new Attributes();
 
@@ -41,7 +44,12 @@ export class Directories {
     this.#listings = new Listings(nodes);
     this.#unknown = new UnknownAttributes(nodes.context.clock);
     this.contentFirst = new ContentFirst(nodes, (...told) => this.heard(...told));
-    this.#reading = new DirectoryReading(nodes, this.#listings, this.#unknown);
+    this.#kernel = new KernelListings(nodes.context.notifier, nodes.context.clock);
+    this.#reading = new DirectoryReading(nodes, this.#listings, this.#unknown, this.#kernel);
+  }
+
+  close(): void {
+    this.#kernel.close();
   }
 
   // Listing.
@@ -49,8 +57,8 @@ export class Directories {
   isComplete(directory: string): boolean {
     return this.#listings.isComplete(directory);
   }
-  opendir(): Handle {
-    return this.#reading.opendir();
+  opendir(slot: Slot, reply: OpenReply): void {
+    this.#reading.opendir(slot, reply);
   }
   releasedir(handle: Handle): void {
     this.#reading.releasedir(handle);
@@ -69,6 +77,7 @@ export class Directories {
     const directory = nodes.table.isDirectory(slot) ? nodes.directoryKeyIfAny(slot) : undefined;
     if (directory === undefined) return;
     this.#listings.forgetInKernel(slot, directory);
+    this.#kernel.forget(nodes.table.id(slot));
     nodes.settled.changed();
     nodes.metadata.expire(nodes.location, directory);
     await this.#listings.refresh(slot);

@@ -11,6 +11,8 @@ import type { Nodes } from './nodes.js';
 const ROWS_AT_ONCE = 256;
 /** Pages that a listing brings although its readers have gone meanwhile: the directory is complete then, for most. */
 const UNWANTED_PAGES = 8;
+/** The same of pages that the store sends by itself. */
+const UNASKED_PAGES = 64;
 
 /** A listing under way: readers follow it from page to page. */
 export class RunningListing {
@@ -54,7 +56,9 @@ export class RunningListing {
     for (const resolve of waiting) resolve();
   }
 
-  goesOn(pages: number): boolean {
+  /** `unasked`: the store sends every page by itself. */
+  goesOn(pages: number, unasked: boolean): boolean {
+    if (unasked && pages < UNASKED_PAGES) return true;
     return this.whole && (this.wanted > 0 || pages < UNWANTED_PAGES);
   }
 }
@@ -147,7 +151,6 @@ export class Listings {
       }
       if (rows.length < ROWS_AT_ONCE) break;
     }
-    context.notifier.invalidateNode(table.id(slot), 0, 0);
   }
 
   async #pages(slot: Slot, directory: string, listing: RunningListing): Promise<void> {
@@ -162,18 +165,20 @@ export class Listings {
     try {
       let coming = ask();
       let marker: boolean | undefined = false;
+      let unasked = true;
       for (let pages = 1; ; pages++) {
         const page = await coming;
         if (this.#nodes.directoryKeyIfAny(slot) !== directory) break;
         const { cursor } = page;
         marker = marker === false ? page.marker : marker;
+        if (cursor !== undefined) unasked &&= page.coming === true;
         // The next one is on its way while this one is taken in.
-        const next = cursor !== undefined && listing.goesOn(pages) ? ask(cursor) : undefined;
+        const next = cursor !== undefined && listing.goesOn(pages, unasked) ? ask(cursor) : undefined;
         this.#nodes.settled.changed();
         writer.page(this.#rows(writer, page, slot, directory, listing.startedAt));
-        if (pages === 1 && cursor !== undefined) this.#large.set(directory, true);
+        if (cursor !== undefined && !unasked) this.#large.set(directory, true);
         if (cursor === undefined) {
-          if (pages === 1) this.#large.delete(directory);
+          if (pages === 1 || unasked) this.#large.delete(directory);
           this.#keepOwn(slot);
           writer.complete();
           listing.complete = metadata.listing(location, directory).completeAt === listing.startedAt;
@@ -183,7 +188,10 @@ export class Listings {
         }
         listing.arrived();
         for (let full = metadata.backlog(); full !== undefined; full = metadata.backlog()) await full;
-        if (!listing.goesOn(pages)) break;
+        if (!listing.goesOn(pages, unasked)) {
+          this.#large.set(directory, true);
+          break;
+        }
         coming = next ?? ask(cursor);
       }
       writer.abandon();

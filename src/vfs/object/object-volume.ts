@@ -169,8 +169,8 @@ export class ObjectVolume implements Volume {
     return this.#writing.copyRange(call, from, to, length);
   }
 
-  opendir(_call: Call, _node: NodeId, reply: OpenReply): void {
-    reply.handle = this.#directories.opendir();
+  opendir(_call: Call, node: NodeId, reply: OpenReply): void {
+    this.#directories.opendir(this.#slot(node), reply);
   }
   readdir(_call: Call, node: NodeId, handle: Handle, cookie: number, sink: DirectorySink): Answer<void> {
     return this.#directories.readdir(this.#slot(node), handle, cookie, sink);
@@ -279,6 +279,7 @@ export class ObjectVolume implements Volume {
   }
   async close(): Promise<void> {
     this.#leases?.close();
+    this.#directories.close();
     this.#commits.stop();
     await this.#nodes.writeBehind?.close();
     this.#nodes.close();

@@ -1,7 +1,7 @@
 /**
  * What is shown of names whose attributes nobody has told yet. A listing of a bucket carries size, time and version, not the mode, the owner
  * or the type that a tool keeps in the metadata of an object, and to ask for each name would make a walk as slow as its requests. So:
- * - A walk shows defaults (a file, 0644, the daemon's owner), and the kernel may keep them for a second only. Whoever looks at a single name
+ * - A walk shows defaults (a file, 0644, the daemon's owner), and the kernel may keep them for two seconds only. Whoever looks at a single name
  *   later is answered by the store, and so is whoever opens it.
  * - Where object after object turned out to have no attributes, the directory is taken for one of a tool that keeps none, and defaults count
  *   as known. The first object that has some ends that. Opening tells the truth in any case, and the kernel hears of it.
@@ -15,7 +15,7 @@ import { Remembered } from '../inodes/remembered.js';
 /** Names in a row without attributes, after which a directory counts as one of a tool that keeps none. */
 const FOREIGN_AFTER = 8;
 /** How long the kernel may keep defaults, nanoseconds. */
-const GUESS_VALID = 1e9;
+const GUESS_VALID = 2e9;
 /** A walk goes on while its questions follow each other this closely, milliseconds, */
 const WALK_PAUSE = 1_000;
 /** and not longer than this after names were read. */
