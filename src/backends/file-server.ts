@@ -79,6 +79,39 @@ export interface FileServer {
   symlink(target: string, path: string, context: Context): Promise<ServerAttributes>;
   /** Gives the file another name. Resolves with the attributes of the new name, asked in the same round trip. */
   link(existing: string, path: string, context: Context): Promise<ServerAttributes>;
+
+  /** A further connection, for the caller's own use; only where `features.lends`. */
+  lend?(context: Context): Promise<LentConnection>;
+}
+
+/** A connection to a server, set up by the driver and free for its borrower to speak on. Plain data. */
+export interface LentConnection {
+  /** Which code speaks on it. */
+  readonly protocol: 'sftp';
+  /** A connected socket that does not block. The borrower closes it, which ends the connection. */
+  readonly fd: number;
+  /** The server's path of the root of the mount, '' for that of the server. */
+  readonly root: string;
+  /** Milliseconds of silence before the server counts as gone. */
+  readonly timeout: number;
+}
+
+/** Files opened over a lent connection, for reads that are too small to be worth the way to another thread. As `FileServer`, without its care for lost connections. */
+export interface NearFiles {
+  /** The connection has ended: nothing works any more, and every handle is gone. */
+  readonly lost: boolean;
+  open(path: string): Promise<OpenedFile>;
+  /** Up to `length` bytes from `offset`, no more than 32 KiB; fewer only at the end of the file. They are the caller's until its continuations have run: the next turn of the event loop may use their memory again. */
+  read(handle: ServerHandle, offset: number, length: number): Promise<Uint8Array>;
+  close(handle: ServerHandle): void;
+  /** Ends the connection. */
+  end(): void;
+}
+
+/** The code for one protocol of lent connections. */
+export interface NearModule {
+  /** Throws EHOSTDOWN or ETIMEDOUT, EACCES where the server does not let us in a second time; the connection is ended then. */
+  nearFiles(lent: LentConnection): Promise<NearFiles>;
 }
 
 /** An open file on the server: a number that the driver chose, never used twice. */
@@ -106,6 +139,8 @@ export interface FileServerFeatures {
   /** Bytes that one request of the protocol carries. */
   readonly maximumRead: number;
   readonly maximumWrite: number;
+  /** `lend` gives connections. */
+  readonly lends?: boolean;
 }
 
 /** Sizes in bytes, times in seconds since 1970 and nanoseconds within; undefined where the server does not tell. */

@@ -1,5 +1,6 @@
 import { azureOptions } from './azure/options.js';
 import type { BackendType } from './backend-type.js';
+import type { LentConnection, NearModule } from './file-server.js';
 import { gcsOptions } from './gcs/options.js';
 import { httpOptions } from './http/options.js';
 import { layered } from './layers/stack.js';
@@ -54,4 +55,9 @@ export const backendTypes: Readonly<Record<string, BackendType>> = {
     placement: 'remote',
     load: async () => layered(await import('./azure/open.js')),
   },
+};
+
+/** What speaks on connections that were lent to the file-system thread, by protocol. */
+export const nearModules: Readonly<Record<LentConnection['protocol'], () => Promise<NearModule>>> = {
+  sftp: () => import('./sftp/near-files.js'),
 };

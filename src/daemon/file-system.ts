@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { nearModules } from '../backends/registry.js';
 import { systemClock } from '../clock/clock.js';
 import type { MountConfiguration } from '../config/configuration.js';
 import { MirageError } from '../errors/mirage-error.js';
@@ -230,6 +231,7 @@ class Volumes {
     if (store.kind === 'server') {
       return new RemoteVolume({
         server: this.#environment.servers.fileServer(mount.index),
+        connectNear: async (lent) => (await nearModules[lent.protocol]()).nearFiles(lent),
         identity: store.identity,
         metadata: this.#objects.metadata,
         blocks: this.#remoteBlocks(),

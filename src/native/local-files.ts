@@ -122,6 +122,8 @@ export interface LocalFiles {
   seekDirectory(fd: number, cookie: number): number;
   /** Fills [blockSize, blocks, blocksFree, blocksAvailable, files, filesFree, nameLength, type (statfs(2) magic)]. */
   statfs(fd: number, result: Float64Array): number;
+  /** socketpair(2) of stream sockets into `ends`: ours, which does not block, and that for a child process. */
+  socketPair(ends: Int32Array): number;
   /** OFD lock (F_OFD_SETLK): 0 taken, -EAGAIN held by another process. */
   lockFile(fd: number, exclusive: boolean): number;
   /**

@@ -218,6 +218,7 @@ export function connectFileServerPort(
     rename: (from, to, options, context) => call(mount, 'rename', [from, to, options], context),
     symlink: (target, path, context) => call(mount, 'symlink', [target, path], context),
     link: (existing, path, context) => call(mount, 'link', [existing, path], context),
+    lend: (context) => call(mount, 'lend', [], context),
   });
 
   return {

@@ -1,4 +1,3 @@
-import { Writable } from 'node:stream';
 import { afterEach, expect, test } from '@jest/globals';
 import { sameOwners } from '../../src/backends/sftp/attributes.js';
 import type { Channel } from '../../src/backends/sftp/channel.js';
@@ -13,18 +12,13 @@ import { calm, refusal } from './sftp-harness.js';
 async function served(answer: (type: PacketType, id: number) => Buffer): Promise<SftpFileServer> {
   const connect = async (): Promise<Channel> => {
     let onBytes: (chunk: Buffer) => void = () => undefined;
-    const input = new Writable({
-      write(packet: Buffer, _encoding, done) {
-        const type = packet[4]!;
-        const version = Buffer.from([0, 0, 0, 5, PacketType.version, 0, 0, 0, 3]);
-        setImmediate(() =>
-          onBytes(type === PacketType.init ? version : answer(type, packet.readUInt32BE(5))),
-        );
-        done();
-      },
-    });
     return {
-      input,
+      send(packet) {
+        const type = packet[4]!;
+        const id = Buffer.from(packet).readUInt32BE(5);
+        const version = Buffer.from([0, 0, 0, 5, PacketType.version, 0, 0, 0, 3]);
+        setImmediate(() => onBytes(type === PacketType.init ? version : answer(type, id)));
+      },
       listen(listener) {
         onBytes = listener;
       },

@@ -1,4 +1,5 @@
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "calls.h"
 
@@ -74,6 +75,16 @@ CALL(flush_fd) {
   return outcome(env, copy < 0 ? -1 : close(copy));
 }
 
+/* The first end is ours and never waits; the second is for a child process, which expects to. */
+CALL(socket_pair) {
+  ARGUMENTS;
+  size_t length;
+  int32_t *ends = buffer_of(&a, 0, &length);
+  if (length < 2) return number(env, -EINVAL);
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return number(env, -errno);
+  return outcome(env, fcntl(ends[0], F_SETFL, O_NONBLOCK));
+}
+
 CALL(lock_file) {
   ARGUMENTS;
   struct flock lock = {.l_type = truth(&a, 1) ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
@@ -104,6 +115,7 @@ const Entry descriptor_calls[] = {
     {"close", close_fd},
     {"closeLater", close_later},
     {"flush", flush_fd},
+    {"socketPair", socket_pair},
     {"lockFile", lock_file},
     {"raiseDescriptorLimit", raise_descriptor_limit},
     {NULL, NULL},

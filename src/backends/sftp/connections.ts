@@ -16,6 +16,8 @@ const ATTEMPTS = 3;
 
 export interface ConnectionsOptions {
   connect(signal: AbortSignal): Promise<Channel>;
+  /** Ends what else was connected. */
+  onClose?(): void;
   /** Sessions at most. */
   readonly limit: number;
   /** Milliseconds: of silence, of an attempt to connect, and how long a call waits for an unreachable server. */
@@ -96,6 +98,7 @@ export class Connections {
   async close(): Promise<void> {
     const ended = new MirageError('the mount is closed', { errno: 'EHOSTDOWN' });
     this.#closing.abort(ended);
+    this.#options.onClose?.();
     for (const slot of this.#slots) {
       await slot.attempt?.catch(() => undefined);
       slot.session?.end(ended);

@@ -4,6 +4,7 @@ import type {
   FileServer,
   FileServerFeatures,
   HandleRange,
+  LentConnection,
   OpenedFile,
   OpenHow,
   ServerAttributeChange,
@@ -36,6 +37,9 @@ const COPY_BYTES = 64 * 2 ** 20;
 /** NUL cannot be in a path, and would cut it short at some servers. */
 const NO_PATH = /\0/;
 
+/** Connects without speaking on the connection. */
+export type Lender = (signal: AbortSignal) => Promise<Pick<LentConnection, 'fd' | 'timeout'>>;
+
 interface OpenHandle {
   readonly session: Session;
   /** The server's own name of it. */
@@ -51,15 +55,28 @@ export class SftpFileServer implements FileServer {
   readonly #root: string;
   readonly #owners: OwnerMap;
   readonly #handles = new Map<ServerHandle, OpenHandle>();
+  readonly #lender: Lender | undefined;
   readonly blocks = new Blocks();
   #lastHandle = 0;
 
   /** `root`: absolute, as the server names it. */
-  constructor(connections: Connections, root: string, owners: OwnerMap, traits: ServerTraits) {
+  constructor(
+    connections: Connections,
+    root: string,
+    owners: OwnerMap,
+    traits: ServerTraits,
+    lender?: Lender,
+  ) {
     this.#connections = connections;
     this.#root = root === '/' ? '' : root;
     this.#owners = owners;
-    this.features = featuresOf(traits);
+    this.#lender = lender;
+    this.features = { ...featuresOf(traits), lends: lender !== undefined };
+  }
+
+  async lend({ signal }: Context): Promise<LentConnection> {
+    if (this.#lender === undefined) throw notOffered('a connection for somebody else');
+    return { protocol: 'sftp', root: this.#root, ...(await this.#lender(signal)) };
   }
 
   /** The server's path of a path of the mount. */

@@ -18,6 +18,7 @@ export async function open(options: SftpOptions, context: OpenContext): Promise<
   const transport = transportOf(options, log);
   const connections = new Connections({
     connect: (attempt) => transport.connect(attempt),
+    onClose: () => transport.close(),
     limit: options.connections,
     timeout: options.timeout,
     log,
@@ -32,7 +33,15 @@ export async function open(options: SftpOptions, context: OpenContext): Promise<
     const ask = new Requests(session, call);
     const root = await folder(ask, options.path ?? '.');
     const owners = options.idmap === 'user' ? await ownersOf(ask) : sameOwners;
-    const fileServer = new SftpFileServer(connections, root, owners, session.traits);
+    // The encryption of ssh2 would run on the thread that borrows.
+    const lender =
+      transport.kind === 'ssh'
+        ? async (borrowing: AbortSignal) => ({
+            fd: await transport.lend(borrowing),
+            timeout: options.timeout,
+          })
+        : undefined;
+    const fileServer = new SftpFileServer(connections, root, owners, session.traits, lender);
     const { host, port, user } = destinationOf(options);
     return {
       backend: new SftpBackend(connections, fileServer),

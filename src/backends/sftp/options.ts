@@ -37,7 +37,9 @@ export const sftpOptions = z
       .min(1)
       .max(16)
       .default(2)
-      .describe('Connections at most; a further one is made when the others are busy'),
+      .describe(
+        'Connections at most, and one for small reads; a further one is made when the others are busy',
+      ),
     timeout: duration()
       .default(15_000)
       .describe('how long the server may be silent before it counts as gone'),

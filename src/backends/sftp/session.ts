@@ -102,7 +102,6 @@ export class Session implements PacketReceiver {
         );
       }
     });
-    channel.input.on('error', () => undefined);
     void channel.ended.then((why) => this.end(why));
   }
 
@@ -113,7 +112,7 @@ export class Session implements PacketReceiver {
     call.add(stopped);
     try {
       const hello = Buffer.from([0, 0, 0, 5, PacketType.init, 0, 0, 0, VERSION]);
-      channel.input.write(hello);
+      channel.send(hello);
       session.#arm();
       const extensions = await session.#greeting;
       session.traits = { ...session.traits, extensions };
@@ -300,15 +299,7 @@ export class Session implements PacketReceiver {
       if (this.#pending.size === 0) this.#lastHeard = this.#clock.monotonic();
       this.#pending.set(id, pending);
       if (options.slow) this.#slow++;
-      const { input } = this.#channel;
-      if (body === undefined) {
-        input.write(packet.encode(id));
-      } else {
-        input.cork();
-        input.write(packet.encode(id, body.length));
-        input.write(body);
-        input.uncork();
-      }
+      this.#channel.send(packet.encode(id, body?.length), body);
       this.#arm();
     });
   }

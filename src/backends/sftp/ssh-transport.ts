@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { closeSync } from 'node:fs';
 import { Duplex } from 'node:stream';
 import { MirageError } from '../../errors/mirage-error.js';
 import { abortReason } from './call.js';
-import type { Channel } from './channel.js';
+import { type Channel, overSocket } from './channel.js';
 import {
   DEFAULT_PORT,
   type Destination,
@@ -23,25 +23,45 @@ const PROGRAM = 'ssh';
 /** What ssh says last is why it ended. */
 const KEPT_ERROR_BYTES = 8192;
 
-/**
- * Connects with the ssh program of this host, as sshfs does: encryption runs in a process of its own and natively, and what ~/.ssh/config
- * says of the server holds. It never asks a person.
- */
+/** A program that connects, and our end of its standard input and output, which whoever uses it closes. */
+export interface SshProgram {
+  readonly fd: number;
+  /** Resolves with why the program has ended. */
+  readonly ended: Promise<MirageError>;
+  end(): void;
+}
+
+/** Connects with the ssh program of this host: encryption runs in a process of its own and natively, as that of sshfs. */
 export async function connectWithSsh(options: SftpOptions, signal: AbortSignal): Promise<Channel> {
+  const { fd, ended, end } = await startSsh(options, signal);
+  const { send, listen, destroy } = overSocket(fd);
+  return {
+    send,
+    listen,
+    ended: ended.finally(destroy),
+    destroy() {
+      destroy();
+      end();
+    },
+  };
+}
+
+/** Starts the ssh program of this host. What ~/.ssh/config says of the server holds; it never asks a person. */
+export async function startSsh(options: SftpOptions, signal: AbortSignal): Promise<SshProgram> {
   const destination = destinationOf(options);
   const policy = hostKeyPolicy(options);
   // ssh has no policy by fingerprint: the key that has it is looked up first, and is then the only one known.
   const pinned = policy.accept.startsWith('SHA256:') ? await presentedKey(options, signal) : undefined;
   if (pinned !== undefined) checkHostKey(policy, destination.host, destination.port, pinned);
-  const { ours, theirs, listen } = await socketPair();
   const args = [
     ...connectionArguments(options, destination, policy, pinned),
     ...jumpArguments(options),
     ...(options.user === undefined ? [] : ['-l', options.user]),
     ...['-s', '--', destination.host, 'sftp'],
   ];
+  const { ours, theirs } = socketPair();
   const child = start(args, theirs);
-  theirs.destroy();
+  closeSync(theirs);
   let said = '';
   // A program that is not there says so at once.
   const started = once(child, 'spawn');
@@ -57,22 +77,14 @@ export async function connectWithSsh(options: SftpOptions, signal: AbortSignal):
     });
   });
   await started.catch((error: NodeJS.ErrnoException) => {
-    ours.destroy();
+    closeSync(ours);
     throw noProgram(error);
   });
-  return {
-    input: ours,
-    listen,
-    ended: ended.finally(() => ours.destroy()),
-    destroy() {
-      ours.destroy();
-      child.kill();
-    },
-  };
+  return { fd: ours, ended, end: () => void child.kill() };
 }
 
 /** `stream`: its standard input and output; pipes without. */
-function start(args: readonly string[], stream?: Socket): ChildProcess {
+function start(args: readonly string[], stream?: number): ChildProcess {
   // A group and session of its own: Ctrl-C in the terminal of a mount must not take the connection away before the rest is written.
   return spawn(PROGRAM, args, {
     stdio: stream === undefined ? ['pipe', 'pipe', 'pipe'] : [stream, stream, 'pipe'],

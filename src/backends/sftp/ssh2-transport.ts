@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import ssh2, { type AnyAuthMethod, type Client, type ClientChannel } from 'ssh2';
 import { MirageError } from '../../errors/mirage-error.js';
 import { abortReason } from './call.js';
-import type { Channel } from './channel.js';
+import { type Channel, sendTo } from './channel.js';
 import { type Destination, destinationOf, hostKeyPolicy, jumpHostKeyPolicy, jumpOf } from './destination.js';
 import { checkHostKey, type HostKey, type HostKeyPolicy, hostKeyOf, knownTypes } from './host-keys.js';
 import type { SftpOptions } from './options.js';
@@ -57,7 +57,7 @@ export async function connectWithSsh2(options: SftpOptions, signal: AbortSignal)
     // Its window is shared with the other output.
     channel.stderr.resume();
     channel.once('close', () => client.end());
-    return { input: channel, listen: (onBytes) => void channel.on('data', onBytes), ended, destroy };
+    return { send: sendTo(channel), listen: (onBytes) => void channel.on('data', onBytes), ended, destroy };
   } catch (error) {
     destroy();
     throw error;

@@ -2,9 +2,12 @@
 import type { FileServer, OpenedFile, ServerAttributes, ServerHandle } from '../../backends/file-server.js';
 import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { MirageError } from '../../errors/mirage-error.js';
+import { type NearConnection, NearFile } from './near-connection.js';
 
 /** A handle that was lost with its connection is opened again so often for one call. */
 const REOPENINGS = 2;
+/** A file up to this size, bytes, is fetched whole: a request costs more than its bytes. */
+export const WHOLE = 32 * 1024;
 
 export interface HandleOwner {
   /** Where the node is now; undefined: it has no name any more. */
@@ -20,11 +23,13 @@ export class NodeHandles {
   #writer: ServerHandle | undefined;
   #openingReader: Promise<ServerHandle> | undefined;
   #openingWriter: Promise<ServerHandle> | undefined;
+  readonly #near: NearFile | undefined;
   #lost = false;
 
-  constructor(server: FileServer, owner: HandleOwner) {
+  constructor(server: FileServer, owner: HandleOwner, near: NearConnection | undefined) {
     this.#server = server;
     this.#owner = owner;
+    this.#near = near && new NearFile(near, owner);
   }
 
   /** Any handle that is open. */
@@ -62,6 +67,11 @@ export class NodeHandles {
     }
   }
 
+  /** A small read that the cache is not to keep; undefined: it cannot be made that way, also when the promise says so. */
+  glance(offset: number, length: number): Promise<Uint8Array | undefined> | undefined {
+    return this.#near?.read(offset, length);
+  }
+
   /** Makes sure that there is a handle. Throws what opening says, ESTALE where the node cannot be found. */
   open(writing: boolean): Promise<ServerHandle> {
     const known = writing ? this.#writer : this.#reader;
@@ -97,6 +107,7 @@ export class NodeHandles {
       throw error;
     }
     this.adopt(opened.handle, { read: !writing, write: writing });
+    if (!writing && opened.attributes.size > WHOLE) this.#near?.expect();
     return opened.handle;
   }
 
@@ -108,6 +119,7 @@ export class NodeHandles {
 
   /** What the server says of a close has no listener: errors of writes came with the writes. */
   async close(): Promise<void> {
+    this.#near?.close();
     await Promise.allSettled([this.#openingReader, this.#openingWriter]);
     const handles = new Set([this.#reader, this.#writer]);
     this.#reader = undefined;

@@ -1,5 +1,5 @@
 /** The bytes of one remote file on this host: what was fetched, and what programs wrote and is on its way to the server. */
-import { closeSync, ftruncateSync } from 'node:fs';
+import { ftruncateSync } from 'node:fs';
 import type { HandleRange } from '../../backends/file-server.js';
 import type { ReadCursor } from '../../content/contract.js';
 import { RangeSet } from '../../content/range-set.js';
@@ -8,13 +8,12 @@ import { MirageError } from '../../errors/mirage-error.js';
 import { localFiles } from '../../native/local-files.js';
 import type { BlockCache } from './block-cache.js';
 import { interruptible } from './interruptible.js';
+import { WHOLE } from './node-handles.js';
 import { follow } from './sequential.js';
 import { overlaps, pairs } from './spans.js';
 
 /** What programs ask for comes in these, bytes: pages of the kernel. */
 const PAGE = 4096;
-/** A file up to this size, bytes, is fetched whole: a request costs more than its bytes. */
-const WHOLE = 32 * 1024;
 /** Bytes of one fetch at most: who waits for one byte waits for all of it. */
 const FETCH = 512 * 1024;
 /** Bytes of one write to the server at most, those under way at a time, and those that may wait before programs do. */
@@ -28,6 +27,8 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 /** The server's side of the file. Handles are opened, and opened again after a lost connection, by the owner. */
 export interface ContentServer {
   read(range: HandleRange): Promise<number>;
+  /** Bytes, fewer only at the end of the file; undefined: there is no way but `read`. */
+  glance(offset: number, length: number): Promise<Uint8Array | undefined> | undefined;
   write(range: HandleRange): Promise<void>;
   /** The file ends here on the server, earlier than was known. */
   endsAt(size: number): void;
@@ -103,6 +104,15 @@ export class RemoteContent {
     if (!here) this.#request(offset, end, size);
     if (cursor.window > 0) this.#fetchAhead(end, size, cursor.window);
     return here ? undefined : this.#wait(offset, end, signal);
+  }
+
+  /** [offset, end), a random read of a large file, from the server without keeping it: storing a few bytes here takes as long as asking for them again. */
+  glance(offset: number, end: number, size: number, cursor: ReadCursor): ReturnType<ContentServer['glance']> {
+    if (size <= WHOLE || this.present.touches(offset, end) || this.#claimed.touches(offset, end)) {
+      return undefined;
+    }
+    follow(cursor, offset, end);
+    return cursor.window > 0 ? undefined : this.#server?.glance(offset, end - offset);
   }
 
   /** Asks for what of [offset, end) is neither here nor coming. */
@@ -381,14 +391,14 @@ export class RemoteContent {
     if (fd < 0) return;
     // The descriptor's number must not be another file's while the other side still writes to it.
     const waits = [...this.#fetches].map(({ done }) => done);
-    if (waits.length === 0 && this.#sending.bytes === 0) closeSync(fd);
+    if (waits.length === 0 && this.#sending.bytes === 0) localFiles().closeLater(fd);
     else void this.#closeLater(fd, waits);
   }
 
   async #closeLater(fd: number, waits: readonly Promise<void>[]): Promise<void> {
     await Promise.allSettled(waits);
     while (this.#sending.bytes > 0) await this.#sent();
-    closeSync(fd);
+    localFiles().closeLater(fd);
   }
 }
 

@@ -42,6 +42,8 @@ export class RemoteIo {
       return undefined;
     }
     const content = node.content ?? this.#storing.content(node);
+    const glance = content.glance(offset, end, node.attributes.size, cursor);
+    if (glance !== undefined) return this.#glanced(glance, call, handle, offset, end, reply);
     const waiting = content.ensure(offset, end, node.attributes.size, cursor, call.signal);
     // The file may have another size by then.
     if (waiting !== undefined) return waiting.then(() => this.read(call, handle, offset, size, reply));
@@ -49,6 +51,25 @@ export class RemoteIo {
     reply.position = offset;
     reply.length = end - offset;
     return undefined;
+  }
+
+  async #glanced(
+    glance: Promise<Uint8Array | undefined>,
+    call: Call,
+    handle: Handle,
+    offset: number,
+    end: number,
+    reply: ReadReply,
+  ): Promise<void> {
+    const bytes = await glance;
+    const { content, attributes } = this.#files.file(handle).node;
+    // The file may have another size by then, or content that the server does not have.
+    if (bytes?.length === end - offset && end <= attributes.size && !content?.present.touches(offset, end)) {
+      reply.bytes = bytes;
+      reply.length = bytes.length;
+      return;
+    }
+    await this.read(call, handle, offset, end - offset, reply);
   }
 
   write(handle: Handle, offset: number, source: WriteSource): Answer<number> {

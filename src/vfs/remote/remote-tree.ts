@@ -21,7 +21,8 @@ import { Settled } from '../inodes/settled.js';
 import type { ByteString, EntryAnswer, EntryReply, NodeId } from '../operations.js';
 import { rootOf, type VolumeContext } from '../volume.js';
 import type { BlockCache } from './block-cache.js';
-import { NodeHandles } from './node-handles.js';
+import { NearConnection } from './near-connection.js';
+import { type HandleOwner, NodeHandles } from './node-handles.js';
 import type { RemoteVolumeOptions, RemoteVolumeParts } from './parts.js';
 import { RemoteNode } from './remote-node.js';
 import { rowOf, versionOf, versionOfRow } from './remote-rows.js';
@@ -52,6 +53,7 @@ export class RemoteTree {
   readonly #inUse = new Map<Slot, RemoteNode>();
   readonly #groups = new LinkGroups();
   readonly #links: LinkCounts;
+  readonly #near: NearConnection | undefined;
 
   constructor(parts: RemoteVolumeParts) {
     this.server = parts.server;
@@ -69,6 +71,9 @@ export class RemoteTree {
       this.#groups.leave(slot);
     });
     this.#paths.set(ROOT_SLOT, '');
+    const { server, connectNear, context } = parts;
+    this.#near =
+      connectNear && server.features.lends ? new NearConnection(server, connectNear, context) : undefined;
   }
 
   /** What is known is about to change. */
@@ -325,10 +330,11 @@ export class RemoteTree {
     if (known !== undefined) return known;
     const record = this.record(slot);
     if (record === undefined || record.kind === 'absent') throw MirageError.system('node', errno.ESTALE);
-    const handles = new NodeHandles(this.server, {
+    const owner: HandleOwner = {
       path: () => node.hidden ?? this.pathIfAny(slot),
       check: (said, again) => this.#checkOpened(node, said, again),
-    });
+    };
+    const handles = new NodeHandles(this.server, owner, this.#near);
     const node: RemoteNode = new RemoteNode(slot, handles);
     this.#inUse.set(slot, node);
     this.settled.used(this.table.id(slot));
@@ -523,5 +529,6 @@ export class RemoteTree {
       void node.onServer.close();
     }
     this.#inUse.clear();
+    this.#near?.close();
   }
 }

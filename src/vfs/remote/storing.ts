@@ -34,6 +34,7 @@ export class Storing {
     const { server } = this.#tree;
     content.serve({
       read: (range) => node.onServer.run(false, (handle) => server.read(handle, range, UNINTERRUPTED)),
+      glance: (offset, length) => node.onServer.glance(offset, length),
       write: (range) => node.onServer.run(true, (handle) => server.write(handle, range, UNINTERRUPTED)),
       endsAt: (size) => this.#endsAt(node, size),
       failed: (error) => this.#failed(node, error),
