@@ -53,6 +53,8 @@ export class Settling implements Outcomes {
     const directory = parentOf(key);
     const component = key.slice(directory === '' ? 0 : directory.length + 1);
     for (const name of [nameOf(component), nameOfFileBesideDirectory(component)]) {
+      // Where the other names of a hard link are still being sent its row is not written yet.
+      this.#renamedInUse(directory, name, before, now, info);
       const record = nodes.metadata.entry(nodes.location, directory, name);
       if (record === undefined || record.kind !== info.kind || record.validator !== before) continue;
       const { position: _, ...rest } = record;
@@ -65,7 +67,6 @@ export class Settling implements Outcomes {
         seenAt: nodes.now(),
       };
       nodes.putIn(directory, row);
-      this.#renamedInUse(directory, name, before, now, info);
     }
   }
 

@@ -67,6 +67,8 @@ export class WriteBehind implements StorePort {
   readonly #admission: Admission;
   readonly #books: Bookkeeping;
   readonly #begun: BegunChanges;
+  /** Works that the journal does not have on the disk yet, or whose caller has not heard of it: what he notes first they may change. */
+  readonly #unanswered = new Map<number, Promise<void>>();
 
   constructor(parts: WriteBehindParts) {
     const { port, mount, journal, identity, timers, log } = parts;
@@ -84,6 +86,8 @@ export class WriteBehind implements StorePort {
       timers,
       nextSequence: () => journal.nextSequence(),
       carryOut: async (work) => {
+        await undefined;
+        await this.#unanswered.get(work.sequence);
         const outcome = await (this.#carryOut as CarryOut).run(work);
         if (outcome.kind === 'done') this.#books.done(work);
         return outcome;
@@ -389,8 +393,16 @@ export class WriteBehind implements StorePort {
   // The journal.
 
   async #accept(intent: Intent, rest = 0, bytes?: Uint8Array): Promise<void> {
-    this.#queue.add(intent, (change) => this.#books.note(change, bytes), rest);
-    await this.#parts.journal.durable();
+    const works = this.#queue.add(intent, (change) => this.#books.note(change, bytes), rest);
+    const durable = this.#parts.journal.durable();
+    const answered = durable
+      .catch(() => undefined)
+      .then(() => new Promise<void>((resolve) => setImmediate(resolve)));
+    for (const { sequence } of works) {
+      this.#unanswered.set(sequence, answered);
+      void answered.then(() => this.#unanswered.delete(sequence));
+    }
+    await durable;
   }
 
   #refuseTooLong(key: string): void {
