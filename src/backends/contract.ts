@@ -70,6 +70,8 @@ export interface ListPage {
   readonly entries: readonly ObjectInfo[];
   /** Where the next page starts; undefined after the last one. */
   readonly cursor: string | undefined;
+  /** The store is sending the next pages already, asked for or not: to have them costs nothing more. */
+  readonly coming?: boolean;
   /** Whether this page has come by an object of the directory's own; undefined: not told. A directory without one has no attributes. */
   readonly marker?: boolean;
 }
@@ -78,6 +80,8 @@ export interface ListPage {
 export interface ByteRange {
   readonly offset: number;
   readonly length: number;
+  /** All of the object, as far as the reader knows: no store need look for a part of it. */
+  readonly whole?: boolean;
 }
 
 /** Takes the bytes of a read in order. A chunk is the sink's once given; `write` resolves when more may come (back-pressure). */

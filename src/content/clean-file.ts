@@ -9,10 +9,8 @@ import type { CleanFile, ReadCursor, Version } from './contract.js';
 import type { DiskSpace } from './disk-space.js';
 import { Fetcher, interrupted, PART, staleError } from './fetcher.js';
 import { RangeSet } from './range-set.js';
-import { follow, newCursor, type ReadAheadBudget, widen } from './read-ahead.js';
+import { FIRST, follow, newCursor, type ReadAheadBudget, widen } from './read-ahead.js';
 
-/** What is asked for when a large object is opened, only to hear of its version, bytes. */
-const HEAD = 128 * 1024;
 /** Bytes that are held against their checksums at a time. */
 const VERIFIED_AT_ONCE = 1024 * 1024;
 /** Of a cache that an object does not fit into, one reader has this part ahead of itself. */
@@ -161,7 +159,8 @@ export class CachedFile implements CleanFile {
 
   begin(signal: AbortSignal): undefined | Promise<ObjectInfo | undefined> {
     const { size } = this.version;
-    const end = size <= PART ? size : HEAD;
+    // Who hears of the version reads on: what its first read needs comes along.
+    const end = size <= PART ? size : FIRST;
     const { present, unverified } = this.#fetcher;
     if (present.has(0, end) || unverified.touches(0, end)) return undefined;
     try {

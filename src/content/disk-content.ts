@@ -16,7 +16,7 @@ import { newCursor, ReadAheadBudget } from './read-ahead.js';
 import { SpareFiles } from './spare-files.js';
 import { type SharedFile, type StagedFileOwner, WorkingFile } from './staged-file.js';
 
-/** Milliseconds until the index hears of a file that is not whole; what came since is fetched again after a crash. */
+/** Milliseconds until the index hears of what has come: not while its readers wait. What came since is fetched again after a crash. */
 const SAVED_AFTER = 250;
 /** Cache files that stay open after their last user, for the next one. */
 const KEPT_OPEN = 256;
@@ -42,9 +42,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   readonly #resting = new Set<CachedFile>();
   readonly #unsaved = new Set<CachedFile>();
   readonly #working = new Set<WorkingFile>();
-  #saving: NodeJS.Immediate | undefined;
-  /** For files that are not whole: they change often. */
-  #savingLater: NodeJS.Timeout | undefined;
+  #saving: NodeJS.Timeout | undefined;
   #nextWorking = 1;
   #written = false;
 
@@ -166,8 +164,7 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   settled(file: CachedFile): void {
     this.#written = true;
     this.#unsaved.add(file);
-    if (file.complete) this.#saving ??= setImmediate(() => this.#save());
-    else this.#savingLater ??= setTimeout(() => this.#save(), SAVED_AFTER);
+    this.#saving ??= setTimeout(() => this.#save(), SAVED_AFTER);
   }
 
   rest(file: CachedFile): void {
@@ -354,10 +351,8 @@ export class DiskContent implements ContentStore, CleanFileOwner, StagedFileOwne
   }
 
   #save(): void {
-    if (this.#saving) clearImmediate(this.#saving);
+    clearTimeout(this.#saving);
     this.#saving = undefined;
-    clearTimeout(this.#savingLater);
-    this.#savingLater = undefined;
     const rows: SavedFile[] = [];
     for (const file of this.#unsaved) {
       const { id, location, version, charged, signature } = file;

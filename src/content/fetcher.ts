@@ -244,7 +244,7 @@ export class Fetcher {
         mount,
         {
           key,
-          range: { offset: start, length: end - start },
+          range: { offset: start, length: end - start, whole: end - start === this.#version.size },
           fd: this.#fd,
           match: validator,
           checksumBlock: BLOCK,

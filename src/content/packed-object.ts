@@ -179,7 +179,7 @@ export class PackedObject implements CleanFile {
       mount,
       {
         key,
-        range: { offset: 0, length: size },
+        range: { offset: 0, length: size, whole: true },
         fd: place.fd,
         position: place.offset,
         match: validator,

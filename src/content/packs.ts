@@ -16,6 +16,10 @@ export const PACKED = 64 * 1024;
 const PACK = 16 * 1024 * 1024;
 /** A small cache is made of this many packs at least. */
 const PACKS_AT_LEAST = 16;
+/** Milliseconds until the index hears of objects that have come: not while their readers wait. What came since is fetched again after a crash. */
+const SAVED_AFTER = 250;
+/** Objects that the index has not heard of, at most. */
+const UNSAVED = 512;
 /** Packs that stay open without users. */
 const KEPT_OPEN = 64;
 const FALLOC_FL_KEEP_SIZE = 0x01;
@@ -55,7 +59,7 @@ export class Packs implements PackedObjectOwner {
   /** Rows to be written: an object and its checksum. */
   #unsaved: { readonly object: PackedObject; readonly checksum: number }[] = [];
   #filling: Pack | undefined;
-  #saving: NodeJS.Immediate | undefined;
+  #saving: NodeJS.Timeout | undefined;
   readonly #scratch = Buffer.allocUnsafeSlow(PACKED);
 
   constructor(options: PacksOptions) {
@@ -128,7 +132,7 @@ export class Packs implements PackedObjectOwner {
 
   /** Writes the rows that are due. */
   save(): void {
-    if (this.#saving) clearImmediate(this.#saving);
+    clearTimeout(this.#saving);
     this.#saving = undefined;
     if (this.#unsaved.length === 0) return;
     const { index } = this.#options;
@@ -178,7 +182,8 @@ export class Packs implements PackedObjectOwner {
 
   filled(object: PackedObject, checksum: number): void {
     this.#unsaved.push({ object, checksum });
-    this.#saving ??= setImmediate(() => this.save());
+    if (this.#unsaved.length >= UNSAVED) this.save();
+    else this.#saving ??= setTimeout(() => this.save(), SAVED_AFTER);
   }
 
   doom(object: PackedObject): void {

@@ -5,7 +5,9 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 
 /** First request of a reader that begins at the start, bytes: what a look at a head needs. */
-const FIRST = MIB + 128 * KIB;
+export const FIRST = MIB + 128 * KIB;
+/** A reader that goes on by so much has its window widened, bytes: as often as it takes while what was first asked for arrives. */
+const GOES_ON = FIRST / 4;
 /** First request of a reader that reads on after it has jumped, bytes. */
 const AFTER_JUMP = 32 * KIB;
 /** The most to have ahead of one reader, bytes. */
@@ -60,7 +62,7 @@ export function widen(
   const widest = Math.max(largest, AFTER_JUMP);
   if (window < widest) {
     const steady = window >= FIRST;
-    if (ahead >= window * (steady ? 0.75 : 0.5)) return undefined;
+    if (ahead >= (steady ? window - GOES_ON : window / 2)) return undefined;
     cursor.window = Math.min(window * (steady ? 4 : 2), widest);
     return cursor.window;
   }

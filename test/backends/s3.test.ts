@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import {
   GetObjectCommand,
   HeadObjectCommand,
@@ -13,6 +14,7 @@ import {
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { OpenContext } from '../../src/backends/backend-type.js';
 import { digest, patternSource, Tools } from '../../src/backends/conformance/check.js';
+import type { Backend, ByteRange } from '../../src/backends/contract.js';
 import { layered } from '../../src/backends/layers/stack.js';
 import { KeySpace } from '../../src/backends/object-store/keys.js';
 import { S3Backend } from '../../src/backends/s3/backend.js';
@@ -59,6 +61,11 @@ beforeEach(async () => {
 
 const keysIn = async (bucket: string): Promise<(string | undefined)[]> =>
   ((await server.client.send(new ListObjectsV2Command({ Bucket: bucket }))).Contents ?? []).map((o) => o.Key);
+
+/** Connections that were made to a proxy so far. */
+async function connections(proxy: DelayProxy): Promise<number> {
+  return JSON.parse(await proxy.command('stats')).connections;
+}
 
 /** A backend that splits objects of a few megabytes. */
 function smallParts(limits: Partial<Limits> = {}): { backend: S3Backend; tools: Tools } {
@@ -217,19 +224,19 @@ describe('keys', () => {
   });
 });
 
-describe('a large range', () => {
+describe('a range', () => {
   const body = Buffer.alloc(2_000_000, 'bytes of an object ');
   const range = { offset: 100_000, length: 1_500_000 };
 
   /** What of a range went to the sink straight from the socket, and what through a stream. */
-  async function read(backend: S3Backend, key: string, match?: string) {
+  async function read(backend: Backend, key: string, match?: string, wanted: ByteRange = range) {
     const straight: Buffer[] = [];
     const streamed: Buffer[] = [];
     const sink = {
       write: (chunk: Uint8Array) => void streamed.push(Buffer.from(chunk)),
       writeNow: (chunk: Uint8Array) => void straight.push(Buffer.from(chunk)),
     };
-    const info = await backend.read(key, range, sink, { signal }, match);
+    const info = await backend.read(key, wanted, sink, { signal }, match);
     return { info, straight: Buffer.concat(straight), streamed: Buffer.concat(streamed) };
   }
 
@@ -243,6 +250,61 @@ describe('a large range', () => {
     expect(straight.equals(body.subarray(range.offset, range.offset + range.length))).toBe(true);
     expect(streamed.length).toBe(0);
     expect(info).toMatchObject({ key: Key, size: body.length, validator: expect.any(String) });
+    await backend.close();
+  });
+
+  test('as small as an object is goes straight, too, and finds a connection', async () => {
+    const Bucket = options.bucket;
+    await server.client.send(new PutObjectCommand({ Bucket, Key: 'k', Body: 'some bytes' }));
+    const proxy = await startDelayProxy(server.port);
+    try {
+      const endpoint = `http://127.0.0.1:${proxy.port}`;
+      const { backend } = await open({ ...options, endpoint }, { ...context, writable: false });
+      // One for what opening asks, one for the first reader.
+      while ((await connections(proxy)) < 2) await setImmediate();
+      for (let round = 0; round < 3; round++) {
+        // Whether it is asked for as a range or as a whole.
+        const wanted = { offset: 0, length: 10, whole: round > 0 };
+        const { info, straight, streamed } = await read(backend, 'k', undefined, wanted);
+        expect(info).toMatchObject({ key: 'k', size: 10 });
+        expect(straight.toString()).toBe('some bytes');
+        expect(streamed.length).toBe(0);
+      }
+      expect(await connections(proxy)).toBe(2);
+      // As a store does with one that it has heard nothing of for a while.
+      await proxy.command('drop');
+      const rest = await read(backend, 'k', undefined, { offset: 5, length: 5 });
+      expect(rest.info.size).toBe(10);
+      await backend.close?.();
+    } finally {
+      await proxy.stop();
+    }
+  });
+
+  test('that is no longer the whole object is what was asked for, all the same', async () => {
+    const Bucket = options.bucket;
+    const { backend } = await opened();
+    for (const Body of ['grown by a few bytes', 'some bytes', 'less']) {
+      await server.client.send(new PutObjectCommand({ Bucket, Key: 'k', Body }));
+      const wanted = { offset: 0, length: 10, whole: true };
+      const { info, straight, streamed } = await read(backend, 'k', undefined, wanted);
+      expect(info).toMatchObject({ key: 'k', size: Body.length });
+      expect(Buffer.concat([straight, streamed]).toString()).toBe(Body.slice(0, 10));
+    }
+    await backend.close();
+  });
+
+  test('is read whatever number of others is', async () => {
+    const Bucket = options.bucket;
+    await server.client.send(new PutObjectCommand({ Bucket, Key: 'k', Body: body }));
+    const { backend } = await opened();
+    const reads = Array.from({ length: 100 }, async (_, index) => {
+      const wanted = { offset: index * 1000, length: 5000 };
+      const { straight, streamed } = await read(backend, 'k', undefined, wanted);
+      const bytes = Buffer.concat([straight, streamed]);
+      return bytes.equals(body.subarray(wanted.offset, wanted.offset + wanted.length));
+    });
+    expect(await Promise.all(reads)).toEqual(reads.map(() => true));
     await backend.close();
   });
 

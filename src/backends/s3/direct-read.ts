@@ -1,8 +1,8 @@
 /**
  * GET of an object without the SDK, whose command takes several times as long as the request that it makes. Where and how a request goes is
- * learned from one that the SDK prepares and does not send: endpoint, style of address, region, headers of the mount. The connections are
- * the SDK's, so that those that listings have opened are used. It also makes every request again that is not answered with content, so that
- * errors, redirections and a wrong clock stay its business. Large ranges have connections of their own, without a stream in between.
+ * learned from one that the SDK prepares and does not send: endpoint, style of address, region, headers of the mount. Bytes go from connections
+ * of their own into the sink, without a stream in between; where that cannot be, from the SDK's. The SDK makes every request again that is not
+ * answered with content, so that errors, redirections and a wrong clock stay its business.
  * Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
  */
 import { createHash, createHmac } from 'node:crypto';
@@ -22,8 +22,10 @@ import type { Bucket } from './requests.js';
 const CONNECT_MILLISECONDS = 5_000;
 /** The layers watch for progress, and give up sooner. */
 const SILENCE_MILLISECONDS = 60_000;
-/** Bytes from which a range goes the shortest way: below it, the answer is in one piece anyway. */
-const LARGE = 256 * 1024;
+/** Connections at most; as many small objects are fetched at a time. */
+const CONNECTIONS = 64;
+/** A store closes a connection that nobody uses when it likes to, and there is little that one costs. */
+const IDLE_MILLISECONDS = 300_000;
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 const METADATA = 'x-amz-meta-';
 /** Headers of the SDK's request that belong to that one alone. */
@@ -36,6 +38,7 @@ interface Route {
   readonly hostname: string;
   readonly port: number | undefined;
   readonly host: string;
+  readonly url: URL;
   /** Path before the key, without a slash at its end. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -74,9 +77,12 @@ export class DirectReader {
   readonly #ranges = new RangeReader({
     connectTimeout: CONNECT_MILLISECONDS,
     timeout: SILENCE_MILLISECONDS,
+    connections: CONNECTIONS,
+    idleTimeout: IDLE_MILLISECONDS,
     anyCoding: true,
     explain: (error) => ((error as NodeJS.ErrnoException).code === 'ETIMEDOUT' ? notConnected() : error),
   });
+  #closed = false;
   #signingKey: { readonly scope: string; readonly secret: string; readonly key: Buffer } | undefined;
 
   constructor(bucket: Bucket) {
@@ -90,11 +96,9 @@ export class DirectReader {
     const route = this.#route;
     if (route === undefined) return this.#bySdk(input, pouring);
     const prepared = await this.#prepare(route, input, pouring.range);
-    if (pouring.range.length >= LARGE) {
-      const outcome = await this.#straight(route, prepared, input.Key, pouring);
-      if (outcome === 'refused') return this.#bySdk(input, pouring);
-      if (outcome !== undefined) return outcome.told;
-    }
+    const outcome = await this.#straight(route, prepared, input.Key, pouring);
+    if (outcome === 'refused') return this.#bySdk(input, pouring);
+    if (outcome !== undefined) return outcome.told;
     const answer = await this.#send(route, prepared, pouring.signal);
     const { statusCode, headers } = answer;
     if (statusCode === 200 || statusCode === 206) {
@@ -106,6 +110,7 @@ export class DirectReader {
   }
 
   close(): void {
+    this.#closed = true;
     this.#ranges.close();
   }
 
@@ -121,6 +126,8 @@ export class DirectReader {
       { step: 'finalizeRequest', name: 'learnRoute', priority: 'low' },
     );
     await this.#bucket.client.send(command).catch(() => undefined);
+    // The first reader would have to wait for it.
+    if (this.#route !== undefined && !this.#closed) this.#ranges.prepare(this.#route.url);
   }
 
   async #bySdk<Told>(input: Input, pouring: Pouring<Told>): Promise<Told> {
@@ -139,7 +146,9 @@ export class DirectReader {
 
   async #prepare(route: Route, { Key, IfMatch }: Input, range: ByteRange): Promise<Prepared> {
     const target = `${route.path}/${encodeKey(Key)}`;
-    const headers: Record<string, string> = { ...route.headers, host: route.host, range: rangeHeader(range) };
+    const headers: Record<string, string> = { ...route.headers, host: route.host };
+    // A store looks longer for a part of an object than for all of it.
+    if (range.whole !== true) headers.range = rangeHeader(range);
     if (IfMatch !== undefined) headers['if-match'] = IfMatch;
     if (route.region !== undefined) await this.#sign(route.region, target, headers);
     return { target, headers };
@@ -147,24 +156,22 @@ export class DirectReader {
 
   /** Through no stream; undefined: nothing has happened, and the request may be made in another way. */
   async #straight<Told>(
-    { secure, host }: Route,
+    { url }: Route,
     { target, headers: { host: _, ...headers } }: Prepared,
     subject: string,
     { range, sink, begin, signal }: Pouring<Told>,
   ): Promise<{ readonly told: Told } | 'refused' | undefined> {
-    const url = new URL(`${secure ? 'https' : 'http'}://${host}${target}`);
-    // A key may look like a way up, which a URL is rid of.
-    if (url.pathname !== target || url.host !== host) return undefined;
     const told: Told[] = [];
+    const { whole = false } = range;
     let refused = false;
     const accept = (answered: Headers): boolean => {
-      told.push(begin(outputOf(206, answered)));
+      told.push(begin(outputOf(whole ? 200 : 206, answered)));
       return true;
     };
     const refuse = (): void => {
       refused = true;
     };
-    const question = { url, headers, range, subject, signal, accept, refused: refuse };
+    const question = { url, target, headers, range, whole, subject, signal, accept, refused: refuse };
     await this.#ranges.read(question, sink);
     if (told.length > 0) return { told: told[0]! };
     return refused ? 'refused' : undefined;
@@ -225,11 +232,15 @@ function routeOf(sent: SdkRequest, key: string): Route | undefined {
     authorization ?? '',
   );
   if (!sent.path.endsWith(suffix) || (authorization !== undefined && scope === null)) return undefined;
+  const host = headers.host ?? (port === undefined ? hostname : `${hostname}:${port}`);
+  const url = URL.canParse(`${protocol}//${host}`) ? new URL(`${protocol}//${host}`) : undefined;
+  if (url?.host !== host) return undefined;
   return {
     secure: protocol === 'https:',
     hostname,
     port,
-    host: headers.host ?? (port === undefined ? hostname : `${hostname}:${port}`),
+    host,
+    url,
     path: sent.path.slice(0, -suffix.length),
     headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !OWN_HEADERS.test(name))),
     region: scope?.[1],

@@ -1,7 +1,7 @@
 /**
- * GET of a large range straight from the socket into the sink: one buffer takes the bytes of every connection, and no stream stands between.
+ * GET of a range straight from the socket into the sink: one buffer takes the bytes of every connection, and no stream stands between.
  * A general client spends more than twice the processor time on the same bytes. Only the one answer that a good server gives is understood here
- * (206 with the very range, its length, no coding); the request of any other is made again by the general client, whose business it stays.
+ * (206 with the very range, or all where all is asked for; its length, no coding); the request of any other is made again by the general client, whose business it stays.
  * Sources: RFC 9112; https://nodejs.org/api/net.html#netconnectoptions-connectlistener (`onread`).
  */
 import { connect, isIP, type OnReadOpts, type Socket } from 'node:net';
@@ -11,7 +11,7 @@ import { endedEarly, toMirageError } from './errors.js';
 import { LARGEST_HEAD, parseResponseHead, type ResponseHead } from './response-head.js';
 import { contentRange, type Headers, header } from './versions.js';
 
-/** Connections in all; a request beyond them goes the general way. */
+/** Connections in all, where not said otherwise; a request beyond them goes the general way. */
 const CONNECTIONS = 16;
 const IDLE_MILLISECONDS = 30_000;
 /** Bytes that are taken from a socket at a time at most. */
@@ -34,9 +34,13 @@ const OF_CONNECTION = new Set([
 
 export interface RangeQuestion {
   readonly url: URL;
-  /** `range` included. */
+  /** Path and query as they are sent, where they are not those of `url`. */
+  readonly target?: string;
+  /** `range` included, but for `whole`. */
   readonly headers: Readonly<Record<string, string>>;
   readonly range: ByteRange;
+  /** The request names no range, for this one is all of the object: that is then the one good answer. */
+  readonly whole?: boolean;
   readonly subject: string;
   readonly signal: AbortSignal;
   /** Called with the head of a fitting answer, before its first byte. False: make the request the general way. What it throws is the outcome. */
@@ -50,6 +54,10 @@ export interface RangeReaderOptions {
   readonly connectTimeout: number;
   /** Milliseconds of silence after which a request is given up. */
   readonly timeout: number;
+  /** Connections in all. */
+  readonly connections?: number;
+  /** Milliseconds that a connection without requests is kept at most. */
+  readonly idleTimeout?: number;
   /** Bytes are taken as the server keeps them, whatever they are encoded with. */
   readonly anyCoding?: boolean;
   /** What is thrown for a failure of the connection, in place of what is made for a web server. */
@@ -84,6 +92,12 @@ export class RangeReader {
     }
   }
 
+  /** Has a connection ready, so that the next request does not have to wait for one. */
+  prepare(url: URL): void {
+    const pool = this.#poolOf(url.origin);
+    if (pool.length === 0 && !this.#unfit.has(url.origin)) pool.push(this.#connect(url, pool));
+  }
+
   close(): void {
     for (const connection of this.#connections) connection.destroy();
   }
@@ -93,14 +107,18 @@ export class RangeReader {
     for (let found = idle?.pop(); found !== undefined; found = idle?.pop()) {
       if (!found.ended) return found;
     }
-    if (this.#connections.size >= CONNECTIONS) {
+    const { connections = CONNECTIONS } = this.#options;
+    if (this.#connections.size >= connections) {
       const [other] = [...this.#idle.values()].flat();
       if (other === undefined) return undefined;
       other.destroy();
     }
+    return this.#connect(url, this.#poolOf(url.origin));
+  }
+
+  #connect(url: URL, pool: Connection[]): Connection {
     this.#buffer ??= Buffer.allocUnsafeSlow(BUFFER);
-    const pool = this.#poolOf(url.origin);
-    const connection: Connection = new Connection(url, this.#buffer, this.#options.connectTimeout, {
+    const connection: Connection = new Connection(url, this.#buffer, this.#options, {
       idle: () => void pool.push(connection),
       closed: () => {
         this.#connections.delete(connection);
@@ -137,24 +155,26 @@ interface ConnectionOwner {
 class Connection {
   readonly #socket: Socket;
   readonly #owner: ConnectionOwner;
+  readonly #idleTimeout: number;
   #exchange: Exchange | undefined;
   #connected = false;
-  #used = false;
 
-  constructor(url: URL, buffer: Buffer, connectTimeout: number, owner: ConnectionOwner) {
+  constructor(url: URL, buffer: Buffer, options: RangeReaderOptions, owner: ConnectionOwner) {
+    const { connectTimeout, idleTimeout = IDLE_MILLISECONDS } = options;
     this.#owner = owner;
+    this.#idleTimeout = idleTimeout;
     const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
     const secure = url.protocol === 'https:';
     const port = Number(url.port) || (secure ? 443 : 80);
     const onread: OnReadOpts = { buffer, callback: (bytes) => this.#arrived(buffer.subarray(0, bytes)) };
-    const options = { host, port, noDelay: true, onread };
+    const target = { host, port, noDelay: true, onread };
     this.#socket = secure
-      ? connectSecurely({ ...options, ALPNProtocols: ['http/1.1'], servername: isIP(host) ? '' : host })
-      : connect(options);
-    this.#socket.setTimeout(connectTimeout);
+      ? connectSecurely({ ...target, ALPNProtocols: ['http/1.1'], servername: isIP(host) ? '' : host })
+      : connect(target);
+    this.#socket.setTimeout(connectTimeout).unref();
     this.#socket.once(secure ? 'secureConnect' : 'connect', () => {
       this.#connected = true;
-      if (this.#exchange !== undefined) this.#socket.setTimeout(this.#exchange.timeout);
+      this.#socket.setTimeout(this.#exchange?.timeout ?? idleTimeout);
     });
     this.#socket.on('timeout', () => this.#socket.destroy(this.#exchange && silent()));
     this.#socket.on('error', (error) => this.#exchange?.broken(error, this.#connected));
@@ -174,8 +194,8 @@ class Connection {
       this.#socket.destroy();
     };
     signal.addEventListener('abort', abort, { once: true });
-    if (this.#used) this.#socket.ref().setTimeout(exchange.timeout);
-    this.#used = true;
+    this.#socket.ref();
+    if (this.#connected) this.#socket.setTimeout(exchange.timeout);
     try {
       this.#socket.write(request, 'latin1');
       return await exchange.outcome;
@@ -217,7 +237,7 @@ class Connection {
     if (how === 'over' || keep <= 0) {
       this.#socket.destroy();
     } else {
-      this.#socket.setTimeout(keep).unref();
+      this.#socket.setTimeout(Math.min(keep, this.#idleTimeout)).unref();
       this.#owner.idle();
     }
     exchange?.settle();
@@ -302,8 +322,11 @@ class Exchange {
       this.#question.refused?.();
       return undefined;
     }
-    this.#result = 'unfit';
-    const length = parsed && bodyLength(parsed, this.#question.range, this.#anyCoding);
+    const { range, whole = false } = this.#question;
+    // Neither does an object of another size.
+    const another = whole && parsed?.status === 200 && 'content-length' in parsed.headers;
+    this.#result = another ? 'failed' : 'unfit';
+    const length = parsed && bodyLength(parsed, range, whole, this.#anyCoding);
     if (parsed === undefined || length === undefined || !this.#question.accept(parsed.headers))
       return undefined;
     this.#result = 'read';
@@ -333,15 +356,23 @@ class Exchange {
   }
 }
 
-/** Bytes of the body of the one answer that is understood: 206 with the very range that was asked for, as far as the object goes. */
+/**
+ * Bytes of the body of the one answer that is understood: 206 with the very range that was asked for, as far as the object goes, or 200 with all
+ * of the object.
+ */
 function bodyLength(
   { status, headers }: ResponseHead,
   { offset, length }: ByteRange,
+  whole: boolean,
   anyCoding: boolean,
 ): number | undefined {
-  const part = status === 206 ? contentRange(headers) : undefined;
   const plain = anyCoding || (header(headers, 'content-encoding') ?? 'identity') === 'identity';
-  if (part?.size === undefined || !plain || 'transfer-encoding' in headers) return undefined;
+  if (!plain || 'transfer-encoding' in headers) return undefined;
+  if (whole) {
+    return status === 200 && header(headers, 'content-length') === String(length) ? length : undefined;
+  }
+  const part = status === 206 ? contentRange(headers) : undefined;
+  if (part?.size === undefined) return undefined;
   if (part.start !== offset || part.end !== Math.min(offset + length, part.size)) return undefined;
   return header(headers, 'content-length') === String(part.end - part.start)
     ? part.end - part.start
@@ -353,9 +384,7 @@ function keepAliveOf(headers: Headers): number {
   const connection = [headers.connection ?? ''].flat().join(',');
   if (/\bclose\b/i.test(connection)) return 0;
   const seconds = /\btimeout=(\d+)/i.exec(header(headers, 'keep-alive') ?? '')?.[1];
-  return seconds === undefined
-    ? IDLE_MILLISECONDS
-    : Math.min(IDLE_MILLISECONDS, (Number(seconds) - 1) * 1000);
+  return seconds === undefined ? Number.POSITIVE_INFINITY : (Number(seconds) - 1) * 1000;
 }
 
 const isSendable = (headers: Readonly<Record<string, string>>): boolean =>
@@ -363,9 +392,9 @@ const isSendable = (headers: Readonly<Record<string, string>>): boolean =>
     ([name, value]) => TOKEN.test(name) && FIELD_VALUE.test(value) && !OF_CONNECTION.has(name.toLowerCase()),
   );
 
-function requestOf({ url, headers }: RangeQuestion): string {
+function requestOf({ url, target = `${url.pathname}${url.search}`, headers }: RangeQuestion): string {
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-  return `GET ${url.pathname}${url.search} HTTP/1.1\r\nhost: ${url.host}\r\nconnection: keep-alive\r\n${lines.join('')}\r\n`;
+  return `GET ${target} HTTP/1.1\r\nhost: ${url.host}\r\nconnection: keep-alive\r\n${lines.join('')}\r\n`;
 }
 
 const silent = (): Error => Object.assign(new Error('the server is silent'), { code: 'ETIMEDOUT' });

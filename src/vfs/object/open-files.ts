@@ -89,9 +89,13 @@ export class OpenFiles {
       if (record !== undefined && nodes.validFor(record.seenAt) > 0 && record.validator !== undefined) {
         this.#contentFirst.opened();
         const told = record.attributes !== undefined;
-        this.#siblings.opened(nodes.table.parent(slot), record, !told);
-        if (told) return this.#openKnown(slot, mode, reply);
-        return this.#openWithContent(slot, record, mode, reply, call?.signal ?? NEVER);
+        const parent = nodes.table.parent(slot);
+        const answer = told
+          ? this.#openKnown(slot, mode, reply)
+          : this.#openWithContent(slot, record, mode, reply, call?.signal ?? NEVER);
+        // Its own content comes first.
+        this.#siblings.opened(parent, record, !told);
+        return answer;
       }
     }
     return this.#openSlowly(slot, mode, reply);
