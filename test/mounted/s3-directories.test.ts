@@ -3,7 +3,7 @@ import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type Radosgw, startRadosgw } from '../servers/radosgw.js';
 import { Mirage } from './mount.js';
-import { must, run, shell, until } from './process.js';
+import { must, python, run, shell, until } from './process.js';
 import { Bucket, s3Mount } from './s3-mount.js';
 
 const DEADLINE = 120_000;
@@ -35,6 +35,11 @@ const put = (key: string, metadata: Record<string, string>): Promise<unknown> =>
   server.client.send(
     new PutObjectCommand({ Bucket: bucket.name, Key: key, Body: 'text', Metadata: metadata }),
   );
+/** What the kernel has asked of the daemon. */
+const kernelRequests = async (): Promise<number> => {
+  const { stdout } = await mirage.mirage('status', '--json');
+  return Number(/"replies":\s*(\d+)/.exec(stdout)?.[1]);
+};
 const requests = async (): Promise<{ list: number; stat: number }> => {
   const { stdout } = await mirage.mirage('status', '--json');
   const counted = (name: string): number => Number(new RegExp(`"${name}":\\s*(\\d+)`).exec(stdout)?.[1] ?? 0);
@@ -80,6 +85,72 @@ describe('names and attributes of an S3 mount', () => {
       for (const folder of ['logs', 'data']) await bucket.put(`${folder}/second`, 'text');
       await until(async () => (await names('logs')) === 'first\nsecond', 'the second object appears');
       expect(await names('data')).toBe('first');
+    },
+    DEADLINE,
+  );
+
+  test(
+    'a listing is read again without a request until it changes',
+    async () => {
+      const folder = mirage.path('s3', 'kept');
+      await must('mkdir', [folder]);
+      // So long that the kernel would ask four times for them.
+      await shell("seq -f '%0120g' 300 | xargs -P 16 -n 10 touch", folder);
+      const walks = async (count: number): Promise<number> => {
+        const before = await kernelRequests();
+        const find = `for walk in $(seq ${count}); do find . -type f -printf '%s\\n' | wc -l; done | uniq -c`;
+        expect((await shell(find, folder)).trim().split(' ')).toEqual([String(count), '300']);
+        return (await kernelRequests()) - before;
+      };
+      await walks(2);
+      // Each opens the directory and closes it.
+      const [few, many] = [await walks(1), await walks(11)];
+      expect((many - few) / 10).toBeLessThan(4.5);
+
+      // It has the directory open all the time, and reads it from the start again and again.
+      const program = `
+import os
+fd = os.open('.', os.O_RDONLY)
+def count(): print(len(os.listdir(fd)))
+count()
+count()
+open('made', 'w').close()
+count()
+os.unlink('made')
+os.unlink(f'{1:0120}')
+count()
+os.rename(f'{2:0120}', f'{3:0120}')
+count()
+`;
+      const counts = await must(python, ['-c', program], { cwd: folder });
+      expect(counts.trim().split('\n').map(Number)).toEqual([300, 300, 301, 299, 298]);
+      expect(Number(await shell('ls | wc -l', folder))).toBe(298);
+    },
+    DEADLINE,
+  );
+
+  test(
+    'who starts over in an open directory sees what another host has made after the time to live',
+    async () => {
+      const folder = mirage.path('s3', 'logs');
+      const before = Number(await shell('ls | wc -l', folder));
+      const program = `
+import os, sys, time
+fd = os.open('.', os.O_RDONLY)
+before = len(os.listdir(fd)); os.listdir(fd)
+open(sys.argv[1], 'w').close()
+end = time.monotonic() + 60
+while len(os.listdir(fd)) == before and time.monotonic() < end: time.sleep(0.05)
+print(len(os.listdir(fd)))
+`;
+      const begun = `${mirage.folder}/begun`;
+      const watching = must(python, ['-c', program, begun], { cwd: folder });
+      await until(
+        async () => (await run('test', ['-e', begun])).code === 0,
+        'the program has read the directory',
+      );
+      await bucket.put('logs/third', 'text');
+      expect(Number(await watching)).toBe(before + 1);
     },
     DEADLINE,
   );
