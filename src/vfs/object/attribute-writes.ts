@@ -69,6 +69,8 @@ export class AttributeWrites {
       const found = await port.stat(mount, key);
       // Removed by another host: what nobody has any more needs no attributes.
       if (found?.validator === undefined || found.kind !== kind) return undefined;
+      // A file of another host's in place of a name of a hard link is none.
+      if (attributes.linkGroup !== found.attributes?.linkGroup) return undefined;
       const kept = { ...attributes, writer: found.attributes?.writer };
       await port.setAttributes(mount, key, kind, kept, { kind: 'match', validator: found.validator });
       return undefined;

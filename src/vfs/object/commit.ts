@@ -50,6 +50,7 @@ export class Commits {
 
   /** The same for somebody who has the inode's turn and the gate. */
   async commitNow(inode: Inode): Promise<void> {
+    await this.#nodes.confirmNames(inode);
     const names = this.#nodes.table.names(inode.slot);
     if (names.length === 0 || inode.superseded) return;
     if (inode.needsCommit) await this.#commitContent(inode, names, inode.writers > 0);

@@ -30,6 +30,8 @@ const NEVER = new AbortController().signal;
 
 export class Nodes extends Rows {
   readonly #inUse = new Map<Slot, Inode>();
+  /** Names of hard links that were not looked at since a listing told of another version. */
+  readonly #unsure = new WeakMap<Inode, readonly Name[]>();
   readonly #groups: LinkGroups;
 
   constructor(parts: ObjectVolumeParts) {
@@ -178,11 +180,35 @@ export class Nodes extends Rows {
     inode.linkGroup = record.attributes?.linkGroup;
     this.#adopt(inode);
     if (inode.linkGroup !== undefined) this.#gatherNames(slot, inode.linkGroup);
-    for (const { parent, name } of this.table.names(slot)) {
+    const names = this.table.names(slot);
+    for (const { parent, name } of names) {
       const row = slot === ROOT_SLOT ? record : this.entry(parent, name);
       inode.setBase(parent, name, row && versionOf(row));
     }
+    const unsure = names.length === 1 ? [] : names.filter((each) => this.#isUnsure(each));
+    if (unsure.length > 0) this.#unsure.set(inode, unsure);
     return inode;
+  }
+
+  /** A listing has told of another version under the name, and not whether it belongs to the hard link. */
+  #isUnsure({ parent, name }: Name): boolean {
+    const row = this.entry(parent, name);
+    return row?.kind === 'file' && row.attributes === undefined;
+  }
+
+  /** Asks about names of a hard link of which only a listing has told: another host's file in the place of one is none of them. */
+  async confirmNames(inode: Inode): Promise<void> {
+    const unsure = this.#unsure.get(inode);
+    if (unsure === undefined) return;
+    const group = inode.linkGroup ?? this.#groups.groupOf(inode.slot);
+    for (const name of unsure) {
+      if (this.table.child(name.parent, name.name) !== inode.slot) continue;
+      // What is under the only name that is left the precondition says.
+      if (!this.table.hasFurtherNames(inode.slot)) break;
+      const found = await this.port.stat(this.mount, this.keyOf(name.parent, name.name));
+      if (found?.attributes?.linkGroup !== group) this.loseName(inode, name, found);
+    }
+    this.#unsure.delete(inode);
   }
 
   /** The names of a hard link as the rows have them: those that were not looked up yet, without those that went elsewhere. */

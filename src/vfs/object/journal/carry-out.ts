@@ -287,6 +287,8 @@ export class CarryOut {
       // Attributes do not depend on the content: they go to the version that came in between, if there is one, which stays that of its writer.
       const found = await port.stat(mount, key);
       if (found?.validator === undefined || found.kind !== of) return;
+      // A file of another host's in place of a name of a hard link is none.
+      if (attributes.linkGroup !== found.attributes?.linkGroup) return;
       const { writer } = found.attributes ?? {};
       const info = await set(writer, { kind: 'match', validator: found.validator });
       outcomes.settled(key, undefined, info, work);
