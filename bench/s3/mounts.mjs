@@ -17,6 +17,7 @@ export const mirageCommand = [
 /**
  * @typedef {object} Options
  * @property {string} endpoint
+ * @property {'read' | 'exec'} [mode] what Mirage is mounted for; the others are read-only where it is `read`
  * @property {'close' | 'async'} [writeBack]
  * @property {boolean} [durable] what was closed must be in the store
  * @property {number} [cacheBytes]
@@ -51,7 +52,7 @@ export async function mountStore(name, folder, options) {
 
 /** @type {Record<Name, (place: string, mountpoint: string, options: Options) => { command: string[], environment: Record<string, string>, tree: string }>} */
 const commands = {
-  mirage(place, mountpoint, { endpoint, writeBack = 'close', cacheBytes = 8e9 }) {
+  mirage(place, mountpoint, { endpoint, mode = 'exec', writeBack = 'close', cacheBytes = 8e9 }) {
     const file = join(place, 'mirage.yaml');
     const configuration = {
       mountpoint,
@@ -60,7 +61,7 @@ const commands = {
       mounts: {
         s3: {
           type: 's3',
-          mode: 'exec',
+          mode,
           bucket: BUCKET,
           endpoint,
           region: 'us-east-1',
@@ -79,18 +80,19 @@ const commands = {
       tree: join(mountpoint, 's3'),
     };
   },
-  s3fs(place, mountpoint, { endpoint }) {
+  s3fs(place, mountpoint, { endpoint, mode }) {
     const secrets = join(place, 'passwd');
     writeFileSync(secrets, `${credentials.accessKeyId}:${credentials.secretAccessKey}`, { mode: 0o600 });
     const options = [`url=${endpoint}`, 'use_path_request_style', `passwd_file=${secrets}`];
     options.push(`use_cache=${join(place, 'cache')}`, 'max_stat_cache_size=100000');
+    if (mode === 'read') options.push('ro');
     return {
       command: ['s3fs', BUCKET, mountpoint, '-f', '-o', options.join(',')],
       environment: {},
       tree: mountpoint,
     };
   },
-  rclone(place, mountpoint, { endpoint, durable = false }) {
+  rclone(place, mountpoint, { endpoint, mode, durable = false }) {
     // With a cache rclone uploads after close, by default 5 s later; without one close waits for the store.
     const cache = durable ? 'off' : 'full';
     const options = [
@@ -100,6 +102,7 @@ const commands = {
       join(place, 'cache'),
       '--dir-cache-time',
       '1h',
+      ...(mode === 'read' ? ['--read-only'] : []),
     ];
     return {
       command: ['rclone', 'mount', `store:${BUCKET}`, mountpoint, ...options],
