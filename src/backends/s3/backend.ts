@@ -38,7 +38,7 @@ import { Copies } from './copies.js';
 import { DirectReader } from './direct-read.js';
 import { toMirageError } from './errors.js';
 import { decodeKey } from './keys.js';
-import { listPage } from './listing.js';
+import { Pages } from './listing.js';
 import { uploadInParts } from './multipart.js';
 import { infoOf, Objects } from './objects.js';
 import { objectSize, type Pouring, pour, rangeHeader } from './pour.js';
@@ -68,6 +68,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
   readonly removeMany?: BatchRemovalBackend['removeMany'];
   readonly multipart: Multipart;
   readonly #bucket: Bucket;
+  readonly #pages: Pages;
   readonly #reader: DirectReader;
   readonly #keys: KeySpace;
   readonly #objects: Objects;
@@ -78,6 +79,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
 
   constructor(bucket: Bucket, keys: KeySpace, traits: Traits, limits: Limits, log: Log) {
     this.#bucket = bucket;
+    this.#pages = new Pages(bucket);
     this.#reader = new DirectReader(bucket);
     this.#keys = keys;
     this.#objects = new Objects(bucket, keys, traits);
@@ -116,7 +118,7 @@ export class S3Backend implements DirectoryBackend, CopyBackend, AttributeBacken
 
   async list(prefix: string, cursor: string | undefined, context: Context): Promise<ListPage> {
     const directory = this.#keys.directory(prefix);
-    const page = await listPage(this.#bucket, directory, cursor, context.signal);
+    const page = await this.#pages.page(directory, cursor, context.signal);
     const entries: ObjectInfo[] = [];
     let marker = false;
     for (const { name, size, modified, validator } of page.objects) {

@@ -27,19 +27,94 @@ export interface BucketPage {
   readonly cursor: string | undefined;
 }
 
-/** The page of what lies directly below `prefix` (which ends with a slash, or is empty), from `cursor` on. */
-export async function listPage(
+/** Pages that were asked for ahead and not taken yet, at most, and how long they are kept, milliseconds. */
+const AHEAD = 8;
+const KEPT = 10_000;
+
+interface PageAhead {
+  readonly body: Promise<string>;
+  readonly abort: AbortController;
+  readonly kept: NodeJS.Timeout;
+}
+
+/**
+ * The pages of a bucket's listings. Whoever has asked for a second page goes on, as a rule: the next one is asked for before the one at hand is read,
+ * so that the store is never without a request. A page that was asked for ahead belongs to its walk alone, which its cursor says: another
+ * walk from the same place may have to show what came meanwhile.
+ */
+export class Pages {
+  readonly #bucket: Bucket;
+  readonly #ahead = new Map<string, PageAhead>();
+  #cursors = 0;
+
+  constructor(bucket: Bucket) {
+    this.#bucket = bucket;
+  }
+
+  /** The page of what lies directly below `prefix` (which ends with a slash, or is empty), from `cursor` on. */
+  async page(prefix: string, cursor: string | undefined, signal: AbortSignal): Promise<BucketPage> {
+    const body = await this.#body(prefix, cursor, signal);
+    const token = nextToken(body);
+    if (token === undefined) return parseListing(body);
+    const next = `${++this.#cursors}${NUMBER_END}${token}`;
+    if (cursor !== undefined) {
+      this.#ask(prefix, next, token);
+      // Out with it before the processor is needed for this page.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return { ...parseListing(body), cursor: next };
+  }
+
+  #body(prefix: string, cursor: string | undefined, signal: AbortSignal): Promise<string> {
+    const ahead = cursor === undefined ? undefined : this.#ahead.get(cursor);
+    if (cursor === undefined || ahead === undefined) {
+      const token = cursor?.slice(cursor.indexOf(NUMBER_END) + 1);
+      return readPage(this.#bucket, prefix, token, signal);
+    }
+    this.#ahead.delete(cursor);
+    clearTimeout(ahead.kept);
+    const abort = (): void => ahead.abort.abort(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    return ahead.body.finally(() => signal.removeEventListener('abort', abort));
+  }
+
+  #ask(prefix: string, cursor: string, token: string): void {
+    const abort = new AbortController();
+    const body = readPage(this.#bucket, prefix, token, abort.signal);
+    // Whoever takes it hears of its failure.
+    body.catch(() => undefined);
+    const kept = setTimeout(() => this.#drop(cursor), KEPT);
+    kept.unref();
+    this.#ahead.set(cursor, { body, abort, kept });
+    const [oldest] = this.#ahead.keys();
+    if (this.#ahead.size > AHEAD && oldest !== undefined) this.#drop(oldest);
+  }
+
+  #drop(cursor: string): void {
+    const ahead = this.#ahead.get(cursor);
+    if (ahead === undefined) return;
+    this.#ahead.delete(cursor);
+    clearTimeout(ahead.kept);
+    ahead.abort.abort();
+  }
+}
+
+/** Stands between the number of a cursor, which no other has, and the token of the store. */
+const NUMBER_END = ':';
+
+async function readPage(
   bucket: Bucket,
   prefix: string,
-  cursor: string | undefined,
+  token: string | undefined,
   signal: AbortSignal,
-): Promise<BucketPage> {
+): Promise<string> {
   const command = new ListObjectsV2Command({
     Bucket: bucket.name,
     Prefix: prefix,
     Delimiter: '/',
     EncodingType: 'url',
-    ContinuationToken: cursor,
+    ContinuationToken: token,
   });
   let body = '';
   command.middlewareStack.add(
@@ -57,10 +132,15 @@ export async function listPage(
   await request({ operation: 'list', subject: prefix, signal }, () =>
     bucket.client.send(command, { abortSignal: signal }),
   );
-  return parseListing(body);
+  return body;
 }
 
 const NOTHING_LEFT = Buffer.from('<ListBucketResult/>');
+
+/** The token of the page behind this one; undefined behind the last. */
+function nextToken(xml: string): string | undefined {
+  return textOf(xml, 'IsTruncated') === 'true' ? textOf(xml, 'NextContinuationToken') : undefined;
+}
 
 export function parseListing(xml: string): BucketPage {
   if (!xml.includes('<ListBucketResult') || !xml.includes('</ListBucketResult>')) {
@@ -97,9 +177,7 @@ export function parseListing(xml: string): BucketPage {
       if (name !== undefined) prefixes.push(name);
     }
   }
-  const truncated = textOf(xml, 'IsTruncated') === 'true';
-  const cursor = truncated ? textOf(xml, 'NextContinuationToken') : undefined;
-  return { objects, prefixes, unreadable, cursor };
+  return { objects, prefixes, unreadable, cursor: nextToken(xml) };
 }
 
 /** What stands between the tags of each element of this name; the text of a document never holds a bare `<`. */
