@@ -68,10 +68,22 @@ async function open(path: string, given: Plain, output: Output): Promise<Backend
   try {
     return (await module.open(given, { ...context, writable: true })).backend;
   } catch (error) {
+    if (MirageError.is(error, 'EINVAL')) throw refusedOptions(path, error);
     if (!MirageError.is(error, 'EROFS')) throw error;
     return (await module.open(given, { ...context, writable: false })).backend;
   }
 }
+
+/** What a configuration file with these keys would be told. */
+const refusedOptions = (path: string, { message, hint }: MirageError): ConfigurationError =>
+  new ConfigurationError([
+    {
+      place: path,
+      what: message,
+      why: 'the module does not take the keys of --options',
+      remedy: hint ?? 'correct the file',
+    },
+  ]);
 
 function readOptions(file: string, redaction: Redaction): Plain {
   let text: string;

@@ -10,10 +10,10 @@ const DEADLINE = 120_000;
 const folder = mkdtempSync(join(tmpdir(), 'mirage-custom-'));
 const file = join(folder, 'notes.json');
 const page = readFileSync(join(projectRoot, 'docs', 'write-a-backend.md'), 'utf8');
-const code = /```js file=json-store\.mjs\n(.*?)```/s.exec(page)?.[1] ?? '';
+const code = /```js file=my-backend\.mjs\n(.*?)```/s.exec(page)?.[1] ?? '';
 
 beforeAll(() => {
-  writeFileSync(join(folder, 'json-store.mjs'), code);
+  writeFileSync(join(folder, 'my-backend.mjs'), code);
   writeFileSync(join(folder, 'options.yaml'), `file: ${file}\n`);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -30,14 +30,7 @@ describe('the backend of the documentation', () => {
   test(
     'keeps the contract',
     async () => {
-      const ended = await mirage(
-        'backend',
-        'test',
-        './json-store.mjs',
-        '--options',
-        'options.yaml',
-        '--json',
-      );
+      const ended = await mirage('backend', 'test', './my-backend.mjs', '--json');
       const results = JSON.parse(ended.stdout) as { name: string; outcome: string; error?: string }[];
       expect(results.filter(({ outcome }) => outcome === 'failed')).toEqual([]);
       expect(results.filter(({ outcome }) => outcome === 'passed').length).toBeGreaterThan(25);
@@ -49,7 +42,7 @@ describe('the backend of the documentation', () => {
   test(
     'is mounted, and keeps what programs write',
     async () => {
-      const mounts = { '/notes': { type: join(folder, 'json-store.mjs'), mode: 'write', file } };
+      const mounts = { '/notes': { type: join(folder, 'my-backend.mjs'), mode: 'write', file } };
       const mounted = await Mirage.start({ mounts });
       try {
         await shell(
@@ -88,8 +81,8 @@ describe('mirage backend test', () => {
 
   test('ends with 3 where there is no module, with 2 where the options are none', async () => {
     expect((await mirage('backend', 'test', './missing.mjs')).code).toBe(3);
-    writeFileSync(join(folder, 'empty.yaml'), '');
-    const ended = await mirage('backend', 'test', './json-store.mjs', '--options', 'empty.yaml');
+    writeFileSync(join(folder, 'wrong.yaml'), 'file: notes.json\n');
+    const ended = await mirage('backend', 'test', './my-backend.mjs', '--options', 'wrong.yaml');
     expect(ended.code).toBe(2);
   });
 
