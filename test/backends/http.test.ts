@@ -8,6 +8,8 @@ import type { Backend, ByteRange, ObjectInfo } from '../../src/backends/contract
 import { open } from '../../src/backends/http/open.js';
 import { httpOptions } from '../../src/backends/http/options.js';
 import { systemClock } from '../../src/clock/clock.js';
+import { startApacheDav } from '../servers/apache-dav.js';
+import type { DavServer } from '../servers/dav-server.js';
 import { type FaultyHttp, serves, startFaultyHttp } from '../servers/faulty-http.js';
 import { type Nginx, startNginx } from '../servers/nginx.js';
 import { quietLog } from '../servers/quiet.js';
@@ -447,3 +449,40 @@ describe('nginx', () => {
     expect(asked.filter((line) => line.startsWith('GET'))).toEqual(['GET / 200', 'GET /sub/ 200']);
   });
 });
+
+describe.each(['', 'IndexOptions FancyIndexing NameWidth=*', 'IndexOptions FancyIndexing HTMLTable'])(
+  'Apache and its index: %s',
+  (index) => {
+    let server: DavServer;
+    beforeAll(async () => {
+      const directives = ['Dav Off', 'Options +Indexes', ...(index === '' ? [] : [index])];
+      server = await startApacheDav({ directives });
+      mkdirSync(join(server.folder, 'sub folder'));
+      writeFileSync(join(server.folder, 'file'), '0123456789');
+      writeFileSync(join(server.folder, 'a & b %41;<i>'), 'odd');
+      writeFileSync(join(server.folder, 'sub folder', 'below'), 'below');
+    });
+    afterAll(() => server?.stop());
+
+    test('names are right, sizes are never rounded, what is below is found', async () => {
+      const backend = await mount({ url: `${server.url}/` });
+      const { entries } = await backend.list('', undefined, context);
+      expect(entries.map(({ key, kind }) => `${kind} ${key}`).sort()).toEqual([
+        'directory sub folder',
+        'file a & b %41;<i>',
+        'file file',
+      ]);
+      expect(
+        entries.every(
+          ({ kind, size }) => kind === 'directory' || size === undefined || size === 10 || size === 3,
+        ),
+      ).toBe(true);
+      expect(await backend.stat('file', context)).toMatchObject({ size: 10 });
+      expect(await read(backend, 'file', { offset: 3, length: 4 })).toMatchObject({ text: '3456' });
+      expect(await read(backend, 'a & b %41;<i>')).toMatchObject({ text: 'odd' });
+      const below = await backend.list('sub folder', undefined, context);
+      expect(below.entries.map(({ key }) => key)).toEqual(['sub folder/below']);
+      expect(await read(backend, 'sub folder/below')).toMatchObject({ text: 'below' });
+    });
+  },
+);

@@ -33,6 +33,7 @@ beforeAll(async () => {
   faulty.on('/page', (_request, response) => {
     response.writeHead(200, { 'content-type': 'text/html', etag: '"1"' }).end('<h1>Log in</h1>');
   });
+  faulty.on('/secret-file', (_request, response) => void response.writeHead(403).end());
   faulty.on('/lies', (request, response) => {
     response.writeHead(200, { 'content-length': '1000', etag: '"1"' });
     if (request.method === 'HEAD') response.end();
@@ -57,7 +58,7 @@ beforeAll(async () => {
           'hello.txt': `${origin}/hello.txt`,
           zipped: `${origin}/encoded/zipped`,
           ...Object.fromEntries(
-            ['stalls', 'circle', 'page', 'lies', 'demand', 'changing', 'busy'].map((name) => [
+            ['stalls', 'circle', 'page', 'lies', 'demand', 'changing', 'busy', 'secret-file'].map((name) => [
               `faulty/${name}.bin`,
               `${faulty.origin}/${name}`,
             ]),
@@ -251,6 +252,7 @@ describe('each fault is an error of its own, and harms nobody else', () => {
         ['circle', 'Too many levels of symbolic links'],
         ['page', 'Input/output error'],
         ['lies', 'Input/output error'],
+        ['secret-file', 'Permission denied'],
         ['stalls', 'Connection timed out'],
       ] as const) {
         const failing = errorOf('files', 'faulty', `${name}.bin`);

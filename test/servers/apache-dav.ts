@@ -13,6 +13,7 @@ const USEFUL = [
   'auth_digest',
   'authz_user',
   'authz_host',
+  'autoindex',
   'dir',
   'mime',
   'alias',
