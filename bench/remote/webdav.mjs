@@ -237,13 +237,17 @@ async function prepare(folder) {
   return source;
 }
 
-/** Other work before the clock starts: what is cold are names and bytes, not programs. @param {string} path @param {string} tag */
-async function exercise(path, tag) {
+/**
+ * Other work before the clock starts, to the end: what is cold are names and bytes, not programs.
+ * @param {string} path @param {string} there the same on the server @param {string} tag
+ */
+async function exercise(path, there, tag) {
   const folder = join(path, 'other');
   for (let round = 0; round < 3; round++) await run(['ls', '-l', join(path, `before-${round}`)]);
   await run(['sh', '-c', `cat '${path}/before' '${folder}'/* > /dev/null`]);
   for (let index = 0; index < 5; index++)
     await run(['cp', join(folder, 'file-0'), join(folder, `made-${tag}-${index}`)]);
+  await arrived(folder, join(there, 'other'));
 }
 
 /**
@@ -291,7 +295,7 @@ async function measure(folder, roundTrip, only = '') {
         const tag = `${index}-${round}`;
         const mount = await side.mount(context);
         try {
-          await exercise(mount.path, tag);
+          await exercise(mount.path, data, tag);
           for (const row of chosen) {
             // Locks and the moment of writing do not matter to what is read.
             if (!row.writes && index > 1) continue;
