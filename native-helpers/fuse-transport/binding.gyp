@@ -17,6 +17,7 @@
         "src/delivery.c",
         "src/attribute_replies.c",
         "src/file_replies.c",
+        "src/file_writes.c",
         "src/notifier.c",
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],

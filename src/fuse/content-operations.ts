@@ -70,6 +70,7 @@ export function contentOperations(context: OperationContext): Operations {
     );
     const answer = fileSystem.write(request, request.node, arena.argument64(0), arena.argument64(2), payload);
     payload.expire();
+    if (payload.handedOver) return;
     if (typeof answer === 'number') {
       answerWrite(request, answer);
       return;

@@ -16,6 +16,8 @@ const MAX_PAGES = 256;
 const OLD_MAX_PAGES = 32;
 /** Bytes of one READ or WRITE with MAX_PAGES. */
 export const MAX_TRANSFER = MAX_PAGES * PAGE;
+/** Bytes of one WRITE: with its header they fit into a pipe of 1 MiB, the largest that takes no privilege. */
+export const MAX_WRITE = MAX_TRANSFER / 2;
 
 /** One limit for the whole connection: a store that hangs must not hold the reads of the others back. */
 const MAX_BACKGROUND = 4096;
@@ -68,7 +70,7 @@ export function putInitOut(words: Uint32Array, at: number, agreed: Negotiated, m
   words[at + InitOut.flags] = agreed.flags;
   halves[InitOut.background * 2] = MAX_BACKGROUND;
   halves[InitOut.background * 2 + 1] = CONGESTION_THRESHOLD;
-  words[at + InitOut.maxWrite] = agreed.maxTransfer;
+  words[at + InitOut.maxWrite] = Math.min(agreed.maxTransfer, MAX_WRITE);
   words[at + InitOut.timeGranularity] = 1;
   halves[InitOut.maxPages * 2] = agreed.maxTransfer / PAGE;
   words[at + InitOut.flags2] = agreed.flags2;

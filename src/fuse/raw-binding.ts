@@ -4,7 +4,7 @@ import { type FuseChannel, fuseTransport } from '../native/fuse-transport.js';
 import type { FileSystem, KernelNotifier } from '../vfs/operations.js';
 import type { Binding } from './binding.js';
 import { type KernelMountOptions, mountKernel, unmountKernel } from './kernel-mount.js';
-import { MAX_TRANSFER } from './negotiation.js';
+import { MAX_WRITE } from './negotiation.js';
 import { ChannelNotifier } from './notifier.js';
 import { Session } from './session.js';
 
@@ -29,7 +29,7 @@ export interface RawMount {
 }
 
 const SLOTS = 16;
-const SLOT_BYTES = MAX_TRANSFER + 4096;
+const SLOT_BYTES = MAX_WRITE + 4096;
 const REPLY_BYTES = 4 * 1024 * 1024;
 const NOTIFICATIONS = 4096;
 /** How long programs may keep a detached mount in use before the connection is cut, milliseconds. */

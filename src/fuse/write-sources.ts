@@ -1,22 +1,25 @@
 import { writeSync } from 'node:fs';
 import { errno } from '../errors/errno.js';
-import { errnoOf } from '../errors/mirage-error.js';
+import { errnoOf, MirageError } from '../errors/mirage-error.js';
 import type { FuseChannel } from '../native/fuse-transport.js';
 import type { WriteSource } from '../vfs/operations.js';
 
 const APPEND = -1;
 
+type PayloadChannel = Pick<FuseChannel, 'writeFromSlot' | 'handOver' | 'fetchPayload'>;
+
 /** The payload of a WRITE where it lies, in a slot of the arena. It is gone when the request has left the slot. */
 export class SlotSource implements WriteSource {
   length = 0;
   killPrivileges = false;
-  readonly #channel: Pick<FuseChannel, 'writeFromSlot'>;
+  readonly #channel: PayloadChannel;
   readonly #arena: Buffer;
   readonly #slotBytes: number;
   #slot = -1;
   #skip = 0;
+  #handedOver = false;
 
-  constructor(channel: Pick<FuseChannel, 'writeFromSlot'>, arena: Buffer, slotBytes: number) {
+  constructor(channel: PayloadChannel, arena: Buffer, slotBytes: number) {
     this.#channel = channel;
     this.#arena = arena;
     this.#slotBytes = slotBytes;
@@ -27,6 +30,12 @@ export class SlotSource implements WriteSource {
     this.#skip = skip;
     this.length = length;
     this.killPrivileges = killPrivileges;
+    this.#handedOver = false;
+  }
+
+  /** The channel answers. */
+  get handedOver(): boolean {
+    return this.#handedOver;
   }
 
   /** From here on a write fails with EBADF, rather than take the bytes of another request. */
@@ -43,7 +52,16 @@ export class SlotSource implements WriteSource {
     return this.writeTo(fd, APPEND);
   }
 
+  handOver(fd: number, position: number): boolean {
+    if (this.#slot < 0) return false;
+    this.#handedOver = this.#channel.handOver(this.#slot, fd, position);
+    if (this.#handedOver) this.expire();
+    return this.#handedOver;
+  }
+
   retain(): WriteSource {
+    if (this.#slot >= 0 && !this.#channel.fetchPayload(this.#slot))
+      throw MirageError.system('write', errno.EIO);
     const start = this.#slot * this.#slotBytes + this.#skip;
     const bytes =
       this.#slot < 0 ? Buffer.alloc(0) : Buffer.from(this.#arena.subarray(start, start + this.length));

@@ -1,6 +1,6 @@
 /**
  * The kernel channel (native-helpers/fuse-transport): moves request and reply records between /dev/fuse and two arenas.
- * It knows the framing (`fuse_in_header.len`, `fuse_out_header`) and nothing of the operations. Calls answer with a result or
+ * It knows the framing (`fuse_in_header.len`, `fuse_out_header`), and of the operations how a GETATTR and a WRITE are answered. Calls answer with a result or
  * the negated error number. 64-bit values cross as numbers below 2^53; a request's `unique` as two halves.
  */
 import { loadNative } from './load.js';
@@ -44,7 +44,7 @@ export interface ChannelOptions {
   slots: number;
   /** Bytes of a slot: max_write + 4096 at least, a multiple of 8. */
   slotBytes: number;
-  /** Bytes of the reply arena. */
+  /** Bytes of the reply arena, and of one READ from a file at most. */
   replyBytes: number;
   /** How long to look for more requests before sleeping; adapts downwards when nothing comes. 0 = never. */
   spinMicroseconds: number;
@@ -87,8 +87,15 @@ export interface FuseChannel {
   keepAttributes(nodeLow: number, nodeHigh: number, offset: number, milliseconds: number): void;
   /** Ends that for one node, or for all of them with node 0. */
   dropAttributes(nodeLow: number, nodeHigh: number): void;
-  /** pwrite(2) (or, with `position` -1, an append) of payload bytes from a slot: the bytes written or a negated errno. */
+  /** pwrite(2) (or, with `position` -1, an append) of payload bytes of a slot, once: the bytes written or a negated errno. */
   writeFromSlot(slot: number, skip: number, length: number, fd: number, position: number): number;
+  /**
+   * Leaves the WRITE in a slot to the channel, where that is the better way (a large payload, and others wait): a thread writes the payload to
+   * the file at that position and sends the reply itself (the descriptor may be closed meanwhile). False: nothing was done.
+   */
+  handOver(slot: number, fd: number, position: number): boolean;
+  /** Brings the payload of the WRITE in a slot there: that of a large one comes when it is asked for. False when it is lost. */
+  fetchPayload(slot: number): boolean;
   /** FUSE_DEV_IOC_BACKING_OPEN / CLOSE: a passthrough backing id (> 0), or a negated errno. */
   backingOpen(fd: number): number;
   backingClose(id: number): number;
@@ -104,6 +111,8 @@ export interface ChannelCounters {
   requests: number;
   replies: number;
   batches: number;
+  /** WRITEs that a thread carried out and answered. */
+  handedOver: number;
   notified: number;
   /** Notifications that the queue had no room for, or that the kernel refused. */
   dropped: number;

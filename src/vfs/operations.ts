@@ -119,6 +119,12 @@ export interface WriteSource {
   readonly killPrivileges?: boolean;
   /** Copies into a file; returns the bytes written or a negative error number. */
   writeTo(fd: number, position: number): number;
+  /**
+   * Leaves the copy, and the answer to the request with what comes of it, to the kernel binding, where that is faster: true when it has taken
+   * both; what the operation returns is not looked at then. The descriptor may be closed meanwhile. For
+   * volumes whose files tell size and times themselves, and do not call attributes settled while somebody may write.
+   */
+  handOver?(fd: number, position: number): boolean;
   /** Appends to a file that was opened with O_APPEND. */
   appendTo(fd: number): number;
   /** Copies the payload out of the request, for an operation that must wait first. */

@@ -73,6 +73,14 @@ export class FakeChannel implements SessionChannel {
     );
   }
 
+  handOver(): boolean {
+    return false;
+  }
+
+  fetchPayload(): boolean {
+    return true;
+  }
+
   keepAttributes(nodeLow: number, nodeHigh: number, offset: number, milliseconds: number): void {
     this.kept.push([nodeLow, nodeHigh, offset, milliseconds]);
   }

@@ -65,6 +65,8 @@ export interface MemoryOptions {
   readonly passthrough?: boolean;
   /** Attributes are settled while a file is not open. */
   readonly settled?: boolean;
+  /** Nothing can be written: the contents are on a full device. */
+  readonly full?: boolean;
   /** Files are answered from memory rather than by descriptor. */
   readonly bytes?: boolean;
 }
@@ -162,6 +164,7 @@ export class MemoryFileSystem implements FileSystem {
   write(_call: Call, id: NodeId, _handle: Handle, offset: number, source: WriteSource): number {
     const node = this.#node(id);
     if (source.killPrivileges) node.attributes.mode &= ~0o6000;
+    if (source.handOver?.(node.fd, offset) === true) return source.length;
     const written = source.writeTo(node.fd, offset);
     if (written < 0) throw MirageError.system('write', -written);
     return written;
@@ -374,14 +377,19 @@ export class MemoryFileSystem implements FileSystem {
     return this.#node(child.id);
   }
 
+  #temporary(): number {
+    const path = join(this.#folder, String(this.#files++));
+    const fd = openSync(path, 'w+');
+    rmSync(path);
+    return fd;
+  }
+
   #create(mode: number, uid: number, gid: number, id: NodeId = ++this.#lastNode): Node {
     const attributes = new Attributes();
     Object.assign(attributes, { ino: id, mode, uid, gid });
     let fd = -1;
     if (isRegular(mode)) {
-      const path = join(this.#folder, String(this.#files++));
-      fd = openSync(path, 'w+');
-      rmSync(path);
+      fd = this.#options.full === true ? openSync('/dev/full', 'r+') : this.#temporary();
     }
     const node = {
       id,

@@ -185,6 +185,49 @@ for number in range(100):
   expect(await served.ask<Record<string, number>>('counters')).toMatchObject({ rejected: 0, pending: 0 });
 });
 
+const writers = `
+import errno, os, sys, threading
+root, count, block, blocks = sys.argv[1], 6, 300000, 20
+failures = []
+def write(number):
+    data = bytes([number]) * block
+    path = os.path.join(root, f'{os.getpid()}-{number}')
+    fd = os.open(path, os.O_CREAT | os.O_RDWR)
+    try:
+        for at in range(blocks):
+            assert os.write(fd, data) == block
+            assert os.fstat(fd).st_size == (at + 1) * block
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        for at in range(blocks):
+            assert os.pread(fd, block, at * block) == data
+    except OSError as error:
+        failures.append(errno.errorcode[error.errno])
+    except AssertionError:
+        failures.append('wrong')
+    finally:
+        os.close(fd)
+threads = [threading.Thread(target=write, args=[number]) for number in range(count)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(*failures)
+`;
+
+test.each([
+  ['on time and in full', {}, ''],
+  ['with the error of its file', { full: true }, 'ENOSPC ENOSPC ENOSPC ENOSPC ENOSPC ENOSPC'],
+])('of several large writes at once each is answered, %s', async (_name, options, failures) => {
+  await using served = await Served.start(options);
+  await until('threads of the channel have written', async () => {
+    expect(await python(writers, served.mountpoint)).toEqual({
+      code: 0,
+      stdout: `${failures}\n`,
+      stderr: '',
+    });
+    return (await served.ask<{ handedOver: number }>('counters')).handedOver > 0;
+  });
+  expect(await served.ask('counters')).toMatchObject({ rejected: 0, pending: 0 });
+});
+
 const hour = 3600e9;
 
 test('what changed behind the kernel shows when it is told', async () => {

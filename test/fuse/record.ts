@@ -10,13 +10,14 @@ import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { mountKernel, unmountKernel } from '../../src/fuse/kernel-mount.js';
+import { MAX_WRITE } from '../../src/fuse/negotiation.js';
 import { ChannelNotifier } from '../../src/fuse/notifier.js';
 import { Session } from '../../src/fuse/session.js';
 import { fuseTransport } from '../../src/native/fuse-transport.js';
 import { MemoryFileSystem } from './memory-file-system.js';
 import { silentLog } from './silent-log.js';
 
-const SLOT_BYTES = (1 << 20) + 4096;
+const SLOT_BYTES = MAX_WRITE + 4096;
 const here = fileURLToPath(new URL('.', import.meta.url));
 const transport = fuseTransport();
 const mountpoint = mkdtempSync(join(tmpdir(), 'mirage-fuse-record-'));
@@ -66,6 +67,7 @@ const ended = new Promise<void>((resolve) => {
     }
     const lengths = new Int32Array(channel.lengths);
     for (let slot = 0; slot < count; slot++) {
+      channel.fetchPayload(slot);
       const request = new Uint8Array(channel.requests, slot * SLOT_BYTES, lengths[slot]);
       const record: { request: string; reply?: string } = { request: hex(request) };
       records.push(record);

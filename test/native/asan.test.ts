@@ -73,7 +73,11 @@ test(
   async () => {
     build();
     const own = ['test/native/fuse-transport', 'test/native/local-files'];
-    const mounted = ['test/fuse/mounted', '-t', 'every operation, answered|interrupted|in two threads'];
+    const mounted = [
+      'test/fuse/mounted',
+      '-t',
+      'every operation, answered|interrupted|in two threads|several large writes',
+    ];
     for (const args of [own, mounted]) {
       const { code, output } = await instrumented(...args);
       expect(output).not.toContain('AddressSanitizer');

@@ -39,8 +39,8 @@ static bool set_region(napi_env env, napi_value object, const char *name, struct
 static void save_counters(struct channel *channel) {
   struct device *device = channel->device;
   channel->final = (struct device){.requests = device->requests, .replies = device->replies, .batches = device->batches,
-                                   .notified = device->notified, .dropped = device->dropped, .gone = device->gone,
-                                   .rejected = device->rejected};
+                                   .handed_over = device->handed_over, .notified = device->notified,
+                                   .dropped = device->dropped, .gone = device->gone, .rejected = device->rejected};
 }
 
 static void on_poll_closed(uv_handle_t *handle) {
@@ -67,6 +67,7 @@ static void close_channel(struct channel *channel) {
   channel->started = false;
   uv_close((uv_handle_t *)&channel->poll, on_poll_closed);
   file_replies_close(channel->file_replies);
+  file_writes_close(channel->file_writes);
   notifier_close(channel->notifier);
   attribute_replies_close(channel->attribute_replies);
   device_release(channel->device);
@@ -135,6 +136,8 @@ static napi_value describe(napi_env env, struct channel *channel) {
       {"keepAttributes", channel_keep_attributes},
       {"dropAttributes", channel_drop_attributes},
       {"writeFromSlot", channel_write_from_slot},
+      {"handOver", channel_hand_over},
+      {"fetchPayload", channel_fetch_payload},
       {"backingOpen", channel_backing_open},
       {"backingClose", channel_backing_close},
       {"notify", channel_notify},
@@ -170,6 +173,7 @@ static bool read_options(napi_env env, napi_value options, struct channel *chann
 static void discard(struct channel *channel) {
   if (channel->attribute_replies) attribute_replies_close(channel->attribute_replies);
   if (channel->notifier) notifier_close(channel->notifier);
+  if (channel->file_writes) file_writes_close(channel->file_writes);
   if (channel->file_replies) file_replies_close(channel->file_replies);
   if (channel->device) {
     channel->device->fd = -1;
@@ -183,7 +187,8 @@ static void discard(struct channel *channel) {
 
 static bool allocate(struct channel *channel, int fd, uint32_t notifications) {
   return (channel->device = device_create(fd)) &&
-         (channel->file_replies = file_replies_create(channel->device, channel->slot_bytes)) &&
+         (channel->file_replies = file_replies_create(channel->device, channel->reply_bytes)) &&
+         (channel->file_writes = file_writes_create(channel->device, channel->slot_bytes)) &&
          (channel->notifier = notifier_create(channel->device, notifications)) &&
          (channel->attribute_replies = attribute_replies_create(channel->device)) &&
          (channel->requests = region_create((size_t)channel->slots * channel->slot_bytes)) &&

@@ -36,6 +36,7 @@ struct channel {
 
   struct device *device;
   struct file_replies *file_replies;
+  struct file_writes *file_writes;
   struct notifier *notifier;
   struct attribute_replies *attribute_replies;
   struct region *requests, *replies, *lengths;
@@ -68,6 +69,8 @@ napi_value channel_reply_from_file(napi_env env, napi_callback_info info);
 napi_value channel_keep_attributes(napi_env env, napi_callback_info info);
 napi_value channel_drop_attributes(napi_env env, napi_callback_info info);
 napi_value channel_write_from_slot(napi_env env, napi_callback_info info);
+napi_value channel_hand_over(napi_env env, napi_callback_info info);
+napi_value channel_fetch_payload(napi_env env, napi_callback_info info);
 napi_value channel_backing_open(napi_env env, napi_callback_info info);
 napi_value channel_backing_close(napi_env env, napi_callback_info info);
 napi_value channel_notify(napi_env env, napi_callback_info info);

@@ -129,17 +129,9 @@ napi_value channel_drop_attributes(napi_env env, napi_callback_info info) {
 
 /* Payload of a request */
 
-static ssize_t write_fully(int fd, const char *bytes, size_t length, int64_t position) {
-  size_t done = 0;
-  while (done < length) {
-    ssize_t put = position < 0 ? write(fd, bytes + done, length - done)
-                               : pwrite(fd, bytes + done, length - done, position + (int64_t)done);
-    if (put > 0)
-      done += (size_t)put;
-    else if (put == 0 || errno != EINTR)
-      return done ? (ssize_t)done : put ? -errno : -EIO;
-  }
-  return (ssize_t)done;
+/** The request in a slot, or NULL. */
+static char *request_in(struct channel *channel, uint32_t slot) {
+  return slot < channel->slots ? channel->requests->base + (size_t)slot * channel->slot_bytes : NULL;
 }
 
 napi_value channel_write_from_slot(napi_env env, napi_callback_info info) {
@@ -151,12 +143,43 @@ napi_value channel_write_from_slot(napi_env env, napi_callback_info info) {
   if (!channel || !to_uint32(env, values[0], &slot) || !to_uint32(env, values[1], &skip) ||
       !to_uint32(env, values[2], &length) || !to_int32(env, values[3], &fd) || !to_int64(env, values[4], &position))
     return NULL;
-  if (slot >= channel->slots || skip > channel->slot_bytes || length > channel->slot_bytes - skip) {
+  char *request = request_in(channel, slot);
+  if (!request || skip > channel->slot_bytes || length > channel->slot_bytes - skip) {
     out_of_bounds(env);
     return NULL;
   }
-  const char *payload = channel->requests->base + (size_t)slot * channel->slot_bytes + skip;
-  return from_number(env, (double)write_fully(fd, payload, length, position));
+  return from_number(env, (double)file_writes_put(channel->file_writes, request, skip, length, fd, position));
+}
+
+napi_value channel_hand_over(napi_env env, napi_callback_info info) {
+  napi_value values[3], result = NULL;
+  uint32_t slot;
+  int32_t fd;
+  int64_t position;
+  struct channel *channel = channel_arguments(env, info, 3, values);
+  if (!channel || !to_uint32(env, values[0], &slot) || !to_int32(env, values[1], &fd) || !to_int64(env, values[2], &position))
+    return NULL;
+  const char *request = request_in(channel, slot);
+  if (!request) {
+    out_of_bounds(env);
+    return NULL;
+  }
+  napi_get_boolean(env, file_writes_hand_over(channel->file_writes, request, fd, position), &result);
+  return result;
+}
+
+napi_value channel_fetch_payload(napi_env env, napi_callback_info info) {
+  napi_value values[1], result = NULL;
+  uint32_t slot;
+  struct channel *channel = channel_arguments(env, info, 1, values);
+  if (!channel || !to_uint32(env, values[0], &slot)) return NULL;
+  char *request = request_in(channel, slot);
+  if (!request) {
+    out_of_bounds(env);
+    return NULL;
+  }
+  napi_get_boolean(env, file_writes_fetch(channel->file_writes, request), &result);
+  return result;
 }
 
 /* Backing files, notifications, counters */
@@ -196,6 +219,7 @@ napi_value channel_counters(napi_env env, napi_callback_info info) {
   set_number(env, object, "requests", (double)device->requests);
   set_number(env, object, "replies", (double)device->replies);
   set_number(env, object, "batches", (double)device->batches);
+  set_number(env, object, "handedOver", (double)device->handed_over);
   set_number(env, object, "notified", (double)device->notified);
   set_number(env, object, "dropped", (double)device->dropped);
   set_number(env, object, "gone", (double)device->gone);

@@ -14,7 +14,7 @@ enum {
   SPIN_PROBE = 32,
   /* With one client at a time, looking for a second request costs a system call and finds nothing. */
   EAGER = 8,
-  /* A request of so many bytes (a WRITE) ends its batch: its payload goes on while it lies in the processor's cache. */
+  /* A request of so many bytes (a WRITE) ends its batch: its payload goes on at once, from the processor's cache or a pipe. */
   BULKY = 32 * 1024,
   /* So many requests are answered without JavaScript before the time is looked at. */
   ANSWERED = 32,
@@ -23,8 +23,8 @@ enum {
 /** Bytes of the request now in the slot, 0 when there is none, or a negated error number: the connection has ended. */
 static ssize_t receive(struct channel *channel, uint32_t slot) {
   for (;;) {
-    ssize_t length =
-        read(channel->device->fd, channel->requests->base + (size_t)slot * channel->slot_bytes, channel->slot_bytes);
+    char *request = channel->requests->base + (size_t)slot * channel->slot_bytes;
+    ssize_t length = file_writes_receive(channel->file_writes, request, channel->slot_bytes);
     if (length > 0) return length;
     if (length == 0) return -ENODEV;
     if (errno == EAGAIN) return 0;

@@ -1,5 +1,5 @@
 /* What the parts of the transport share. It knows the framing of the protocol (`struct fuse_in_header.len`,
- * `struct fuse_out_header`) and of the operations only how a GETATTR is answered. */
+ * `struct fuse_out_header`) and of the operations only how a GETATTR and a WRITE are answered. */
 #ifndef TRANSPORT_H
 #define TRANSPORT_H
 
@@ -15,7 +15,7 @@
 struct device {
   int fd;
   atomic_int references;
-  _Atomic uint64_t requests, replies, batches, notified, dropped, gone, rejected;
+  _Atomic uint64_t requests, replies, batches, handed_over, notified, dropped, gone, rejected;
 };
 
 struct device *device_create(int fd);
@@ -34,6 +34,20 @@ struct file_replies *file_replies_create(struct device *device, uint32_t largest
 void file_replies_send(struct file_replies *replies, uint64_t unique, int fd, int64_t position, uint32_t length);
 /** Lets the threads finish what is queued; does not wait for them. */
 void file_replies_close(struct file_replies *replies);
+
+/* WRITEs into files: their payload is received, put, and perhaps answered, without a copy of it in memory. */
+struct file_writes;
+struct file_writes *file_writes_create(struct device *device, uint32_t largest);
+/** Receives a request as read(2) does. The payload of a large WRITE may stay behind, until the next call. */
+ssize_t file_writes_receive(struct file_writes *writes, void *request, size_t size);
+/** Brings a payload that stayed behind into the request. False when it is lost. */
+bool file_writes_fetch(struct file_writes *writes, void *request);
+/** Writes payload to a file at a position, or at its end with -1; the bytes written or a negated error number. */
+ssize_t file_writes_put(struct file_writes *writes, void *request, uint32_t skip, uint32_t length, int fd, int64_t position);
+/** Lets a thread write the payload and answer the request, where that is the better way; else false. */
+bool file_writes_hand_over(struct file_writes *writes, const void *request, int fd, int64_t position);
+/** Lets the threads finish what is queued; does not wait for them. */
+void file_writes_close(struct file_writes *writes);
 
 /* GETATTRs answered without JavaScript, with what it answered before. */
 struct attribute_replies;

@@ -148,7 +148,11 @@ export class HostFiles {
     const { file, flags } = this.handle(handle);
     const fd = check('open', this.writer(file));
     if (source.killPrivileges === true) check('chmod', this.clearPrivileges(fd));
-    if ((flags & O_APPEND) === 0) return check('write', source.writeTo(fd, offset));
+    if ((flags & O_APPEND) === 0) {
+      return source.handOver?.(fd, offset) === true
+        ? source.length
+        : check('write', source.writeTo(fd, offset));
+    }
     // Pages of a mapping may be written back through this handle too: those lie inside the file.
     check('statx', this.nodes.native.statFd(fd));
     if (offset < this.nodes.stat[Stat.size]!) return check('write', source.writeTo(fd, offset));
