@@ -22,7 +22,7 @@ beforeEach(async () => {
   proxy = await startDelayProxy(server.port);
   const { port } = proxy;
   const knownHosts = server.knownHostsFor(port);
-  opened = await openSftp(server, { transport: 'ssh', port, knownHosts, timeout: '2s' });
+  opened = await openSftp(server, { transport: 'ssh', port, knownHosts });
   files = await nearFiles(await lend(opened));
 });
 afterEach(async () => {
@@ -93,9 +93,12 @@ test('a connection that breaks fails what waits', async () => {
 
 test('a server that falls silent is given up after the timeout', async () => {
   put('silent', 'silent');
-  const { handle } = await files!.open('silent');
+  const impatient = { ...(await lend(opened!)), timeout: 2000 };
+  files!.end();
+  files = await nearFiles(impatient);
+  const { handle } = await files.open('silent');
   await proxy.command('stall');
-  expect((await refusal(files!.read(handle, 0, 4))).errno).toBe('ETIMEDOUT');
+  expect((await refusal(files.read(handle, 0, 4))).errno).toBe('ETIMEDOUT');
 });
 
 test('ssh2 lends nothing: its encryption would run on the borrowing thread', async () => {

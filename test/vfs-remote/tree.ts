@@ -20,7 +20,7 @@ import {
   ROOT,
 } from '../../src/vfs/operations.js';
 import { BlockCache } from '../../src/vfs/remote/block-cache.js';
-import type { RemoteVolumeOptions } from '../../src/vfs/remote/parts.js';
+import type { RemoteVolumeOptions, RemoteVolumeParts } from '../../src/vfs/remote/parts.js';
 import { RemoteVolume } from '../../src/vfs/remote/remote-volume.js';
 import { silent, sourceOf } from '../vfs-object/tree.js';
 import { LocalFileServer } from './local-file-server.js';
@@ -30,6 +30,7 @@ export interface RemoteTreeOptions extends Partial<RemoteVolumeOptions> {
   readonly limit?: number;
   /** Goes between the volume and the server. */
   readonly around?: (server: LocalFileServer) => FileServer;
+  readonly connectNear?: RemoteVolumeParts['connectNear'];
 }
 
 export interface Open {
@@ -76,11 +77,12 @@ export class RemoteMount {
   }
 
   #mount(): RemoteVolume {
-    const { features: _, around, limit = 2 ** 30, ...rest } = this.#options;
+    const { features: _, around, connectNear, limit = 2 ** 30, ...rest } = this.#options;
     this.#metadata = openMetadata({ file: join(this.folder, 'metadata.db'), log: silent, inThread: true });
     this.#blocks = new BlockCache({ directory: join(this.folder, 'cache'), limit, log: silent });
     return new RemoteVolume({
       server: around?.(this.server) ?? this.server,
+      ...(connectNear && { connectNear }),
       identity: 'server',
       metadata: this.#metadata,
       blocks: this.#blocks,

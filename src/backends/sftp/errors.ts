@@ -50,3 +50,6 @@ export function statusOf(error: unknown): number | undefined {
 export function renamed(error: MirageError, errno: ErrnoName, hint?: string): MirageError {
   return new MirageError(error.message, { errno, cause: error.cause, ...(hint !== undefined && { hint }) });
 }
+
+export const notOffered = (what: string): MirageError =>
+  new MirageError(`the server does not offer ${what}`, { errno: 'ENOTSUP' });

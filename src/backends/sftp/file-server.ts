@@ -13,23 +13,18 @@ import type {
   ServerHandle,
   ServerUsage,
 } from '../file-server.js';
-import {
-  needsKnown,
-  type OwnerMap,
-  toServerAttributes,
-  toWireChange,
-  type WireAttributes,
-} from './attributes.js';
+import { type OwnerMap, toServerAttributes, type WireAttributes } from './attributes.js';
 import { Blocks } from './blocks.js';
 import { Call } from './call.js';
 import type { Connections } from './connections.js';
-import { statusOf } from './errors.js';
-import { explained, explainWrite, isDirectory, isSymlink, look, type Refusal } from './explain.js';
+import { notOffered, statusOf } from './errors.js';
+import { explained, explainWrite, isDirectory, look, type Refusal } from './explain.js';
 import { featuresOf } from './features.js';
 import { Listing } from './listing.js';
-import { OpenFlag, Status } from './packet.js';
+import { OpenFlag } from './packet.js';
 import { Requests, shown } from './requests.js';
 import type { ServerTraits, Session } from './session.js';
+import { setByHandle, setByPath } from './set-attributes.js';
 import { readIntoFile, writeFromFile } from './transfer.js';
 
 /** A server is busy with one copy for so many bytes at most, and answers nobody else on the connection meanwhile. */
@@ -261,21 +256,16 @@ export class SftpFileServer implements FileServer {
     if (typeof target === 'number') {
       await this.#asked(target);
       return this.#with(target, context, async (ask, remote) => {
-        const known = needsKnown(change) ? await ask.fstat(remote) : undefined;
-        const setting = this.#inOrder(change, known).map((wire) => ask.fsetstat(remote, wire));
-        const after = ask.fstat(remote);
-        after.catch(() => undefined);
-        try {
-          await allOf(setting);
-        } catch (error) {
-          throw await explainWrite(ask, remote, renamedForOwner(error));
-        }
-        return this.attributes(await after);
+        return this.attributes(await setByHandle(ask, remote, change, this.#owners));
       });
     }
     const path = this.at(target);
     return this.#connections.run(context, true, (ask) =>
-      explained(ask, { operation: 'setattr', path }, this.#setByPath(ask, path, change)),
+      explained(
+        ask,
+        { operation: 'setattr', path },
+        setByPath(ask, path, change, this.#owners, this.features).then((found) => this.attributes(found)),
+      ),
     );
   }
 
@@ -349,44 +339,6 @@ export class SftpFileServer implements FileServer {
     });
   }
 
-  /** The owner first: changing it takes the set-user-id bits away that the mode may name. */
-  #inOrder(change: ServerAttributeChange, known: WireAttributes | undefined): WireAttributes[] {
-    const { uid, gid, ...rest } = toWireChange(change, this.#owners, known);
-    if (uid === undefined || gid === undefined) return [rest];
-    return Object.keys(rest).length === 0 ? [{ uid, gid }] : [{ uid, gid }, rest];
-  }
-
-  async #setByPath(ask: Requests, path: string, change: ServerAttributeChange): Promise<ServerAttributes> {
-    const direct = this.features.linkAttributes && change.size === undefined && !needsKnown(change);
-    if (direct) {
-      const setting = this.#inOrder(change, undefined).map((wire) => ask.lsetstat(path, wire));
-      const looking = ask.lstat(path);
-      looking.catch(() => undefined);
-      try {
-        await allOf(setting);
-        return this.attributes(await looking);
-      } catch (error) {
-        // Some servers know it for symlinks only half: a file is as well served by the plain request.
-        const status = statusOf(error);
-        if (status !== Status.failure && status !== Status.unsupported) throw error;
-        if (isSymlink(await looking)) throw notOffered('attributes of a symlink');
-      }
-    }
-    const known = await ask.lstat(path);
-    const onLink = isSymlink(known);
-    if (onLink && change.size !== undefined) {
-      throw new MirageError(`${shown(path)} is a symlink: it has no size to set`, { errno: 'EINVAL' });
-    }
-    if (onLink && !this.features.linkAttributes) throw notOffered('attributes of a symlink');
-    const setting = this.#inOrder(change, known).map((wire) =>
-      onLink ? ask.lsetstat(path, wire) : ask.setstat(path, wire),
-    );
-    const looking = ask.lstat(path);
-    looking.catch(() => undefined);
-    await allOf(setting);
-    return this.attributes(await looking);
-  }
-
   #handle(handle: ServerHandle): OpenHandle {
     const open = this.#handles.get(handle);
     if (open === undefined || open.session.lost !== undefined) {
@@ -414,19 +366,6 @@ export class SftpFileServer implements FileServer {
     }
   }
 }
-
-async function allOf(requests: readonly Promise<void>[]): Promise<void> {
-  for (const request of requests) request.catch(() => undefined);
-  for (const request of requests) await request;
-}
-
-const renamedForOwner = (error: unknown): unknown =>
-  statusOf(error) === Status.permissionDenied && MirageError.is(error)
-    ? new MirageError(error.message, { errno: 'EPERM', cause: error.cause })
-    : error;
-
-const notOffered = (what: string): MirageError =>
-  new MirageError(`the server does not offer ${what}`, { errno: 'ENOTSUP' });
 
 const goneHandle = (cause: unknown): MirageError =>
   new MirageError('the connection of an open file was lost', { errno: 'EBADF', cause });

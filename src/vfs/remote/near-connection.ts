@@ -134,6 +134,7 @@ export class NearFile {
       return bytes;
     } catch (error) {
       this.#forget();
+      if (files.lost) this.#reads = 0;
       // Silence is an answer of its own: the time for one is over. Anything else is for the usual way to tell.
       if (MirageError.is(error, 'ETIMEDOUT')) throw error;
       return undefined;

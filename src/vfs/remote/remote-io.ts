@@ -35,6 +35,26 @@ export class RemoteIo {
 
   read(call: Call, handle: Handle, offset: number, size: number, reply: ReadReply): Answer<void> {
     const { node, cursor } = this.#files.file(handle);
+    const { attributes } = node;
+    const end = Math.min(offset + size, attributes.size);
+    const content = node.content ?? this.#storing.content(node);
+    const glance = end > offset ? content.glance(offset, end, attributes.size, cursor) : undefined;
+    if (glance === undefined) return this.#readKept(call, handle, offset, size, reply);
+    return glance.then((bytes) => {
+      // The file may have another size by then, or bytes that the server does not have.
+      const changed = end > attributes.size || node.content?.present.touches(offset, end) === true;
+      if (bytes?.length !== end - offset || changed) {
+        return this.#readKept(call, handle, offset, size, reply);
+      }
+      reply.bytes = bytes;
+      reply.length = bytes.length;
+      return undefined;
+    });
+  }
+
+  /** By way of the file in the cache. */
+  #readKept(call: Call, handle: Handle, offset: number, size: number, reply: ReadReply): Answer<void> {
+    const { node, cursor } = this.#files.file(handle);
     const end = Math.min(offset + size, node.attributes.size);
     if (end <= offset) {
       reply.length = 0;
@@ -42,34 +62,13 @@ export class RemoteIo {
       return undefined;
     }
     const content = node.content ?? this.#storing.content(node);
-    const glance = content.glance(offset, end, node.attributes.size, cursor);
-    if (glance !== undefined) return this.#glanced(glance, call, handle, offset, end, reply);
     const waiting = content.ensure(offset, end, node.attributes.size, cursor, call.signal);
     // The file may have another size by then.
-    if (waiting !== undefined) return waiting.then(() => this.read(call, handle, offset, size, reply));
+    if (waiting !== undefined) return waiting.then(() => this.#readKept(call, handle, offset, size, reply));
     reply.fd = content.fd;
     reply.position = offset;
     reply.length = end - offset;
     return undefined;
-  }
-
-  async #glanced(
-    glance: Promise<Uint8Array | undefined>,
-    call: Call,
-    handle: Handle,
-    offset: number,
-    end: number,
-    reply: ReadReply,
-  ): Promise<void> {
-    const bytes = await glance;
-    const { content, attributes } = this.#files.file(handle).node;
-    // The file may have another size by then, or content that the server does not have.
-    if (bytes?.length === end - offset && end <= attributes.size && !content?.present.touches(offset, end)) {
-      reply.bytes = bytes;
-      reply.length = bytes.length;
-      return;
-    }
-    await this.read(call, handle, offset, end - offset, reply);
   }
 
   write(handle: Handle, offset: number, source: WriteSource): Answer<number> {

@@ -26,6 +26,7 @@ import { type HandleOwner, NodeHandles } from './node-handles.js';
 import type { RemoteVolumeOptions, RemoteVolumeParts } from './parts.js';
 import { RemoteNode } from './remote-node.js';
 import { rowOf, versionOf, versionOfRow } from './remote-rows.js';
+import { shareChanges } from './same-server.js';
 
 export const NAME_BYTES = 255;
 /** Where the root's own row is: no path has this directory. */
@@ -54,6 +55,7 @@ export class RemoteTree {
   readonly #groups = new LinkGroups();
   readonly #links: LinkCounts;
   readonly #near: NearConnection | undefined;
+  readonly #shared: { changed(): void; leave(): void };
 
   constructor(parts: RemoteVolumeParts) {
     this.server = parts.server;
@@ -65,6 +67,10 @@ export class RemoteTree {
     this.#identity = parts.identity;
     this.location = parts.metadata.location(parts.identity);
     this.#links = new LinkCounts(this.metadata, this.location);
+    this.#shared = shareChanges(this.metadata, this.location, () => {
+      this.generation++;
+      this.settled.changed();
+    });
     this.table = new InodeTable(rootOf(parts.context.index), inodeNumberOf(`${parts.identity}\0`), (slot) => {
       this.changed();
       this.#paths.delete(slot);
@@ -76,10 +82,9 @@ export class RemoteTree {
       connectNear && server.features.lends ? new NearConnection(server, connectNear, context) : undefined;
   }
 
-  /** What is known is about to change. */
+  /** What is known is about to change, for every volume of this server. */
   changed(): void {
-    this.generation++;
-    this.settled.changed();
+    this.#shared.changed();
   }
 
   // Paths.
@@ -530,5 +535,6 @@ export class RemoteTree {
     }
     this.#inUse.clear();
     this.#near?.close();
+    this.#shared.leave();
   }
 }
