@@ -28,6 +28,7 @@ import { FolderLocks } from './folder-locks.js';
 import { Guard } from './guard.js';
 import { LeaseLocks } from './lease-locks.js';
 import type { Owner } from './leftovers.js';
+import { ListingPages } from './listing-pages.js';
 import { LockHolder } from './lock-holder.js';
 import type { Locks } from './locks.js';
 import { makesNames, Names } from './names.js';
@@ -70,6 +71,7 @@ export class WebdavBackend
   declare readonly locks?: LockBackend['locks'];
   readonly #parts: ContentParts;
   readonly #contents: Contents;
+  readonly #pages: ListingPages;
   readonly #guard: Guard;
   readonly #newFiles: NewFiles;
   readonly #names: Names;
@@ -83,6 +85,7 @@ export class WebdavBackend
     const turns = this.#turns;
     this.#owner = owner;
     const folders = new FolderLocks(holder, turns);
+    this.#pages = new ListingPages((key, signal) => resources.entries(key, signal));
     const stat: Backend['stat'] = (key, { signal }) => resources.stat(key, signal);
     this.#parts = { client, addresses, locks, folders, traits, resources, reader, uploads, log };
     this.#guard = new Guard({ traits, holder, folders, turns, stat });
@@ -106,8 +109,8 @@ export class WebdavBackend
     return this.#parts.resources.stat(key, signal);
   }
 
-  list(prefix: string, _cursor: string | undefined, { signal }: Context): Promise<ListPage> {
-    return this.#parts.resources.list(prefix, signal);
+  list(prefix: string, cursor: string | undefined, { signal }: Context): Promise<ListPage> {
+    return this.#pages.page(prefix, cursor, signal);
   }
 
   read(
@@ -181,6 +184,7 @@ export class WebdavBackend
   }
 
   async close(): Promise<void> {
+    this.#pages.close();
     this.#parts.folders.close();
     await this.#turns.allSettled();
     await this.#parts.client.close();

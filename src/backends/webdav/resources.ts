@@ -56,10 +56,16 @@ export class Resources {
 
   /** One level, whole. ENOENT: no such collection. */
   async list(key: string, signal: AbortSignal): Promise<ListPage> {
+    const entries: ObjectInfo[] = [];
+    for await (const info of this.entries(key, signal)) entries.push(info);
+    return { entries, cursor: undefined };
+  }
+
+  /** The same as it arrives. */
+  async *entries(key: string, signal: AbortSignal): AsyncGenerator<ObjectInfo> {
     const attempt = { operation: 'list', subject: key, signal };
     const path = this.#addresses.path(key, 'directory');
     const found = await this.#propfind(path, '1', PROPFIND, attempt);
-    const entries: ObjectInfo[] = [];
     let unnameable = 0;
     for await (const resource of found ?? []) {
       const child = this.#addresses.childOf(key, resource.href);
@@ -72,7 +78,7 @@ export class Resources {
       }
       const info = child === undefined ? undefined : this.#info(child, resource);
       if (child === undefined) unnameable++;
-      else if (info !== undefined && child !== UPLOADS) entries.push(info);
+      else if (info !== undefined && child !== UPLOADS) yield info;
     }
     if (unnameable > 0) {
       this.#log.warn('the server listed names that are not in the folder, or are no names', {
@@ -80,7 +86,6 @@ export class Resources {
         unnameable,
       });
     }
-    return { entries, cursor: undefined };
   }
 
   async quota(signal: AbortSignal): Promise<{ total?: number; free?: number }> {
