@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { startApacheDav } from '../servers/apache-dav.js';
 import type { DavServer } from '../servers/dav-server.js';
 import { startFaultyHttp } from '../servers/faulty-http.js';
+import { startNextcloud } from '../servers/nextcloud.js';
 import { startNginxDav } from '../servers/nginx-dav.js';
 import { type DelayProxy, startDelayProxy } from '../servers/proxy.js';
 import type { Limits } from './expectations.js';
@@ -27,6 +28,7 @@ const limits: Limits = {
 describe('a WebDAV mount', () => {
   let server: DavServer;
   let mirage: Mirage;
+  const there = (name: string) => join(server.folder, name);
   beforeAll(async () => {
     server = await startApacheDav();
     mirage = await Mirage.start({ mounts: { '/dav': webdav(server.url) } });
@@ -38,20 +40,6 @@ describe('a WebDAV mount', () => {
 
   describePosix(() => mirage.path('dav'), { limits, entries: 300 });
   describePrograms(() => mirage.path('dav'), { limits });
-});
-
-describe('a WebDAV mount and its server', () => {
-  let server: DavServer;
-  let mirage: Mirage;
-  const there = (name: string) => join(server.folder, name);
-  beforeAll(async () => {
-    server = await startApacheDav();
-    mirage = await Mirage.start({ mounts: { '/dav': webdav(server.url) } });
-  }, 90_000);
-  afterAll(async () => {
-    await mirage?.dispose();
-    await server?.stop();
-  }, 90_000);
 
   test('what close or fsync has accepted is on the WebDAV server', async () => {
     await shell('printf closed > f', mirage.path('dav'));
@@ -217,6 +205,8 @@ describe('a WebDAV server that fails', () => {
     list.push(one);
     return one;
   };
+  const mounted = (table: Parameters<typeof Mirage.start>[0]['mounts']) =>
+    started(mounts, Mirage.start({ mounts: table }));
   afterEach(async () => {
     for (const mount of mounts.splice(0)) await mount.dispose();
     for (const proxy of proxies.splice(0)) await proxy.stop();
@@ -226,10 +216,7 @@ describe('a WebDAV server that fails', () => {
   test('a connection that breaks in the middle of a read or a write harms neither', async () => {
     const server = await started(servers, startApacheDav());
     const proxy = await started(proxies, startDelayProxy(server.port));
-    const mirage = await started(
-      mounts,
-      Mirage.start({ mounts: { '/dav': webdav(`http://127.0.0.1:${proxy.port}`) } }),
-    );
+    const mirage = await mounted({ '/dav': webdav(`http://127.0.0.1:${proxy.port}`) });
     const bytes = Buffer.alloc(12_000_000, 'the quick brown fox; ');
     writeFileSync(join(server.folder, 'large'), bytes);
     const reading = run('cmp', [join(server.folder, 'large'), mirage.path('dav', 'large')]);
@@ -245,7 +232,7 @@ describe('a WebDAV server that fails', () => {
     'a full disk on the server is ENOSPC for the writer, and the file there stays whole',
     async () => {
       const server = await started(servers, startApacheDav({ disk: '6m' }));
-      const mirage = await started(mounts, Mirage.start({ mounts: { '/dav': webdav(server.url) } }));
+      const mirage = await mounted({ '/dav': webdav(server.url) });
       await shell('echo whole > dav/file', mirage.mountpoint);
       for (const name of ['file', 'other']) {
         const write = ['if=/dev/zero', `of=dav/${name}`, 'bs=1M', 'count=20', 'conv=notrunc,fsync'];
@@ -259,31 +246,40 @@ describe('a WebDAV server that fails', () => {
   );
 
   test('a file that the server does not hand out is EACCES, its neighbours are read', async () => {
-    const server = await started(
-      servers,
-      startApacheDav({ directives: ['<Files "secret">', 'Require all denied', '</Files>'] }),
-    );
+    const refused = ['<Files "secret">', '<Limit GET>', 'Require all denied', '</Limit>', '</Files>'];
+    const server = await started(servers, startApacheDav({ directives: refused }));
     writeFileSync(join(server.folder, 'secret'), 'nobody reads this');
     writeFileSync(join(server.folder, 'open'), 'everybody reads this');
-    const mirage = await started(mounts, Mirage.start({ mounts: { '/dav': webdav(server.url) } }));
+    const mirage = await mounted({ '/dav': webdav(server.url) });
+    expect(await must('ls', [mirage.path('dav')])).toBe('open\nsecret\n');
     expect(await must('cat', [mirage.path('dav', 'open')])).toBe('everybody reads this');
-    const refused = await run('cat', [mirage.path('dav', 'secret')]);
-    expect(refused.code).toBe(1);
-    expect(refused.stderr).toMatch(/Permission denied|No such file/);
+    const ended = await run('cat', [mirage.path('dav', 'secret')]);
+    expect(ended).toMatchObject({ code: 1, stdout: '' });
+    expect(ended.stderr).toContain('Permission denied');
+  }, 60_000);
+
+  test('the quota of a WebDAV server is the size of its mount', async () => {
+    const cloud = await startNextcloud({ quota: { available: 3 * 2 ** 20, used: 2 ** 20 } });
+    const mirage = await mounted({
+      '/cloud': webdav(cloud.url, { username: 'user', password: 'app-password' }),
+    });
+    try {
+      const size = await must('stat', ['-f', '-c', '%S %b %a', mirage.path('cloud')]);
+      const [block = 0, blocks = 0, available = 0] = size.trim().split(' ').map(Number);
+      expect([block * blocks, block * available]).toEqual([4 * 2 ** 20, 3 * 2 ** 20]);
+    } finally {
+      await mirage.dispose();
+      await cloud.stop();
+    }
   }, 60_000);
 
   test('ten seconds of silence are waited for, and other mounts answer meanwhile', async () => {
     const server = await started(servers, startApacheDav());
     const proxy = await started(proxies, startDelayProxy(server.port));
-    const mirage = await started(
-      mounts,
-      Mirage.start({
-        mounts: {
-          '/slow': webdav(`http://127.0.0.1:${proxy.port}`),
-          '/ram': { type: 'ram', mode: 'write' },
-        },
-      }),
-    );
+    const mirage = await mounted({
+      '/slow': webdav(`http://127.0.0.1:${proxy.port}`),
+      '/ram': { type: 'ram', mode: 'write' },
+    });
     writeFileSync(join(server.folder, 'file'), 'late');
     await proxy.command('stall');
     let answered = false;
@@ -301,15 +297,10 @@ describe('a WebDAV server that fails', () => {
   test('a server without locks and conditions can be read, and written only by the last writer', async () => {
     const server = await started(servers, startNginxDav({ locks: false }));
     writeFileSync(join(server.folder, 'file'), 'theirs');
-    const mirage = await started(
-      mounts,
-      Mirage.start({
-        mounts: {
-          '/kept': webdav(server.url),
-          '/last': webdav(server.url, { conflicts: 'lastWriterWins' }),
-        },
-      }),
-    );
+    const mirage = await mounted({
+      '/kept': webdav(server.url),
+      '/last': webdav(server.url, { conflicts: 'lastWriterWins' }),
+    });
     expect(await must('cat', [mirage.path('kept', 'file')])).toBe('theirs');
     const refused = await run('dd', ['if=/dev/zero', 'of=kept/new', 'count=1', 'conv=fsync'], {
       cwd: mirage.mountpoint,

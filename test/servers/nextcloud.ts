@@ -28,7 +28,20 @@ export interface Nextcloud {
 const FILES = '/remote.php/dav/files/user';
 const UPLOADS = '/remote.php/dav/uploads/user';
 
-export async function startNextcloud(): Promise<Nextcloud> {
+export interface NextcloudOptions {
+  /** Bytes; available to the user without a limit by default. */
+  readonly quota?: Quota;
+}
+
+interface Quota {
+  readonly available: number;
+  readonly used: number;
+}
+
+/** What the documentation says of a user without a limit. */
+const UNLIMITED: Quota = { available: -3, used: 0 };
+
+export async function startNextcloud({ quota = UNLIMITED }: NextcloudOptions = {}): Promise<Nextcloud> {
   const resources = new Map<string, Resource>();
   const collection = (): Resource => make(undefined);
   resources.set(FILES, collection());
@@ -37,7 +50,7 @@ export async function startNextcloud(): Promise<Nextcloud> {
   const server = createServer((request, response) => {
     requests.push(`${request.method} ${request.url}`);
     collect(request)
-      .then((body) => answer(resources, request, body, response))
+      .then((body) => answer(resources, request, body, response, quota))
       .catch(() => response.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -72,6 +85,7 @@ function answer(
   request: IncomingMessage,
   body: Buffer,
   response: ServerResponse,
+  quota: Quota,
 ): ServerResponse {
   const { headers, method } = request;
   const path = pathOf(request.url ?? '/');
@@ -97,7 +111,9 @@ function answer(
               (key) => key.startsWith(`${path}/`) && !key.slice(path.length + 1).includes('/'),
             )
           : [];
-      const list = [path, ...children].map((key) => describe(key, resources.get(key) as Resource)).join('');
+      const list = [path, ...children]
+        .map((key) => describe(key, resources.get(key) as Resource, quota))
+        .join('');
       return reply(
         207,
         { 'content-type': 'application/xml' },
@@ -190,11 +206,11 @@ function fulfilled(headers: IncomingMessage['headers'], found: Resource | undefi
   return found?.etag === etag;
 }
 
-function describe(path: string, { content, etag, modified, property }: Resource): string {
+function describe(path: string, { content, etag, modified, property }: Resource, quota: Quota): string {
   const href = path.split('/').map(encodeURIComponent).join('/') + (content === undefined ? '/' : '');
   const own =
     content === undefined
-      ? '<d:resourcetype><d:collection/></d:resourcetype><d:quota-available-bytes>-3</d:quota-available-bytes>'
+      ? `<d:resourcetype><d:collection/></d:resourcetype><d:quota-available-bytes>${quota.available}</d:quota-available-bytes><d:quota-used-bytes>${quota.used}</d:quota-used-bytes>`
       : `<d:resourcetype/><d:getcontentlength>${content.length}</d:getcontentlength>`;
   const saved =
     property === undefined
