@@ -78,6 +78,8 @@ describe.each(Object.entries(servers))(
     test('what it honours is found out', () => expect(bare.probed).toEqual(probed));
 
     describe('the backend alone', () => conformanceSuite(() => bare.backend, limits));
-    describe('in its layers, below a folder', () => conformanceSuite(() => whole.backend, limits));
+    // What this host made a moment ago is listed by its layers, whatever the server hides.
+    const still = Object.fromEntries(Object.entries(limits).filter(([, why]) => why !== hidden));
+    describe('in its layers, below a folder', () => conformanceSuite(() => whole.backend, still));
   },
 );
