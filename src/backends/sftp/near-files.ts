@@ -1,4 +1,4 @@
-import { closeSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { UNINTERRUPTED } from '../../clock/uninterrupted.js';
 import { MirageError } from '../../errors/mirage-error.js';
 import { type LocalFiles, localFiles } from '../../native/local-files.js';
@@ -142,6 +142,7 @@ class DescriptorChannel implements Channel {
     if (this.#closed) return;
     this.#closed = true;
     this.#stop();
-    closeSync(this.#fd);
+    // Not Node's own: it knows which descriptors a thread has opened, and wonders at others.
+    this.#files.close(this.#fd);
   }
 }

@@ -1,15 +1,18 @@
 /** Where the bytes of remote files are while they are used, and for a while after: one nameless file each, bounded together. */
-import { mkdirSync, openSync, unlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { constants, mkdirSync } from 'node:fs';
 import { DiskSpace } from '../../content/disk-space.js';
+import { MirageError } from '../../errors/mirage-error.js';
 import type { Log } from '../../log/log.js';
+import { localFiles } from '../../native/local-files.js';
 import type { RemoteContent } from './remote-content.js';
 
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_RDWR } = constants;
 /** Files that nobody has open whose content is kept. */
 const KEPT = 512;
 
 export class BlockCache {
-  readonly #directory: string;
+  /** A descriptor of it. */
+  readonly #directory: number;
   readonly #log: Log;
   readonly #space: DiskSpace;
   /** In use, least recently used first. */
@@ -21,17 +24,22 @@ export class BlockCache {
 
   /** `directory` is made; `limit` is the bytes that all files may take. */
   constructor(options: { directory: string; limit: number; log: Log }) {
-    this.#directory = options.directory;
-    this.#log = options.log;
-    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    this.#space = new DiskSpace(this.#directory, options.limit, (bytes) => this.#evict(bytes));
+    const { directory, limit, log } = options;
+    this.#log = log;
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    this.#directory = localFiles().openPath(directory, O_RDONLY | O_DIRECTORY);
+    if (this.#directory < 0) throw MirageError.system('open', -this.#directory);
+    this.#space = new DiskSpace(directory, limit, (bytes) => this.#evict(bytes));
   }
 
   /** A descriptor of a new file without a name: it goes with the descriptor, also when the daemon is killed. */
   create(): number {
-    const path = join(this.#directory, `${process.pid}-${this.#next++}`);
-    const fd = openSync(path, 'wx+', 0o600);
-    unlinkSync(path);
+    const name = `${process.pid}-${this.#next++}`;
+    const files = localFiles();
+    // Not by way of Node, which would close it when this thread ends, whatever the number stands for by then.
+    const fd = files.openAt(this.#directory, name, O_RDWR | O_CREAT | O_EXCL, 0o600);
+    if (fd < 0) throw MirageError.system('open', -fd);
+    files.unlinkAt(this.#directory, name, 0);
     return fd;
   }
 
@@ -91,6 +99,7 @@ export class BlockCache {
     for (const content of this.#resting.values()) content.dispose();
     this.#used.clear();
     this.#resting.clear();
+    localFiles().close(this.#directory);
   }
 
   #dropOldest(): number {
