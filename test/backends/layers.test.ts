@@ -311,8 +311,8 @@ describe('own changes', () => {
     const backend = ownChanges(
       {
         ...counting,
-        list: (prefix, cursor, c) =>
-          lists ? Promise.resolve({ ...late, cursor: undefined }) : store.list(prefix, cursor, c),
+        list: (prefix, cursor) =>
+          lists ? Promise.resolve({ ...late, cursor: undefined }) : store.list(prefix, cursor),
       },
       time,
     );
@@ -320,7 +320,7 @@ describe('own changes', () => {
     await write(backend, 'd/kept');
     await write(backend, 'd/changed');
     await write(backend, 'd/removed');
-    late.entries = (await store.list('d', undefined, context)).entries;
+    late.entries = (await store.list('d', undefined)).entries;
     await write(backend, 'd/changed', 'longer');
     await backend.remove('d/removed', any, context);
     await write(backend, 'd/made');
@@ -331,7 +331,7 @@ describe('own changes', () => {
     expect(await names()).toEqual(['d/changed 6', 'd/kept 1', 'd/made 1']);
     expect(asked.sort()).toEqual(['stat d/changed', 'stat d/made', 'stat d/removed']);
     // Another host may have removed it since.
-    await store.remove('d/made', any, context);
+    await store.remove('d/made', any);
     expect(await names()).toEqual(['d/changed 6', 'd/kept 1']);
     await time.advance(60_001);
     expect(await names()).toEqual(['d/changed 1', 'd/kept 1', 'd/removed 1']);
@@ -351,7 +351,7 @@ describe('own changes', () => {
       time,
     );
     for (const name of ['d/a', 'd/b', 'd/c']) await write(backend, name);
-    const [a, b] = (await store.list('d', undefined, context)).entries as [ObjectInfo, ObjectInfo];
+    const [a, b] = (await store.list('d', undefined)).entries as [ObjectInfo, ObjectInfo];
     pages.first = { entries: [b], cursor: 'second' };
     pages.second = { entries: [a], cursor: undefined };
     asked.length = 0;
