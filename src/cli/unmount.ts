@@ -23,8 +23,8 @@ export async function unmount(folder: string, force: boolean, output: Output): P
   if (lost.length === 0) return exitCodes.ok;
   output.problem({
     what: `${lost.length} changes are not on their store`,
-    why: `given up: ${shorten(lost)}`,
-    remedy: `what was kept lies in ${join(daemon.status.state, 'conflicts')}`,
+    why: `the store did not take them: ${shorten(lost)}`,
+    remedy: `mount it again on the same state and cache: what programs were told is stored goes there then; the rest lies in recovered/ of the cache directory, and what lost a race in ${join(daemon.status.state, 'conflicts')}`,
   });
   return exitCodes.partial;
 }

@@ -11,6 +11,7 @@ import type { Log } from '../../src/log/log.js';
 import type { MetadataStore } from '../../src/metadata/contract.js';
 import { Journal } from '../../src/metadata/journal.js';
 import { openMetadata } from '../../src/metadata/open-metadata.js';
+import type { LeasePort } from '../../src/ports/lease-port.js';
 import { RoutedStores } from '../../src/ports/routed-stores.js';
 import { Transfer } from '../../src/transfer/transfer.js';
 import { Attributes, S_IFDIR, S_IFMT } from '../../src/vfs/attributes.js';
@@ -47,6 +48,8 @@ export interface TreeOptions extends Partial<ObjectVolumeOptions> {
   readonly limit?: number;
   /** State of an earlier tree: the same host after a restart. */
   readonly folder?: string;
+  /** `locking: lease`. */
+  readonly leases?: LeasePort;
   /** Another mount of the same daemon, whose metadata database is used. */
   readonly beside?: Tree;
 }
@@ -85,6 +88,7 @@ export class Tree {
       mode = 'exec',
       folder,
       beside,
+      leases,
       writeBack = 'close',
       timers = systemTimers,
       limit = 2 ** 30,
@@ -122,6 +126,7 @@ export class Tree {
     });
     stores.route(0, this.writeBehind);
     this.volume = new ObjectVolume({
+      ...(leases && { leases }),
       port: this.writeBehind,
       writeBehind: this.writeBehind,
       mount: 0,

@@ -1,7 +1,7 @@
 import { readSync } from 'node:fs';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { Attributes } from '../attributes.js';
-import { NONE, type Slot } from '../inodes/inode-table.js';
+import { type Name, NONE, type Slot } from '../inodes/inode-table.js';
 import type {
   Answer,
   AttributeChange,
@@ -229,22 +229,26 @@ export class ObjectVolume implements Volume {
   link(_call: Call, node: NodeId, parent: NodeId, name: ByteString): Promise<EntryAnswer> {
     return this.#links.link(this.#slot(node), this.#slot(parent), name);
   }
-  unlink(_call: Call, parent: NodeId, name: ByteString): Promise<void> {
-    return this.#entries.unlink(this.#slot(parent), name);
+  unlink(call: Call, parent: NodeId, name: ByteString): Promise<void> {
+    const from = { parent: this.#slot(parent), name };
+    return this.#alone(call, [from], () => this.#entries.unlink(from.parent, name));
   }
   rmdir(_call: Call, parent: NodeId, name: ByteString): Promise<void> {
     return this.#entries.rmdir(this.#slot(parent), name);
   }
   rename(
-    _call: Call,
+    call: Call,
     parent: NodeId,
     name: ByteString,
     newParent: NodeId,
     newName: ByteString,
     flags: number,
   ): Promise<void> {
+    const from = { parent: this.#slot(parent), name };
     const to = { parent: this.#slot(newParent), name: newName };
-    return this.#moves.rename({ parent: this.#slot(parent), name }, to, flags);
+    // What is below a directory other hosts may have open: its objects are moved as the versions that they are.
+    const isDirectory = this.#nodes.entry(from.parent, name)?.kind === 'directory';
+    return this.#alone(call, isDirectory ? [] : [from, to], () => this.#moves.rename(from, to, flags));
   }
 
   async statfs(): Promise<FileSystemUsage> {
@@ -323,6 +327,19 @@ export class ObjectVolume implements Volume {
       return await leases.create(call, slot, name, open.flags, create, (made) => made.open.handle);
     } finally {
       table.unpin(slot);
+    }
+  }
+
+  /** No other host writes the files that have these names. */
+  async #alone(call: Call, names: readonly Name[], change: () => Promise<void>): Promise<void> {
+    const leases = this.#leases;
+    if (leases === undefined || names.length === 0) return change();
+    const { table } = this.#nodes;
+    for (const { parent } of names) table.pin(parent);
+    try {
+      await leases.renaming(call, names, change);
+    } finally {
+      for (const { parent } of names) table.unpin(parent);
     }
   }
 

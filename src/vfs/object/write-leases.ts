@@ -1,11 +1,12 @@
 /**
  * `locking: lease`: who opens a file for writing waits until no other host has it open so, and keeps others waiting until the last writer here
- * is done and the store has what was written. The names of a hard link are one file.
+ * is done and the store has what was written. So does who takes a name away from a file or gives it one. The names of a hard link are one file.
  */
 import { constants } from 'node:fs';
 import { MirageError } from '../../errors/mirage-error.js';
 import type { LeasePort, LeaseTicket } from '../../ports/lease-port.js';
-import { NONE, type Slot } from '../inodes/inode-table.js';
+import { S_IFREG } from '../attributes.js';
+import { type Name, NONE, type Slot } from '../inodes/inode-table.js';
 import type { ByteString, Call, Handle } from '../operations.js';
 import type { Inode } from './inode.js';
 import type { Nodes } from './nodes.js';
@@ -69,6 +70,32 @@ export class WriteLeases {
       return await change();
     } finally {
       this.#giveBack(ticket, this.#nodes.inUse(slot) ?? inode);
+    }
+  }
+
+  /** A change of the names of files: nobody else writes those meanwhile. EBUSY: another host did not let go of one in time. */
+  async renaming<T>(call: Call, names: readonly Name[], change: () => Promise<T>): Promise<T> {
+    const keys = names.map(({ parent, name }) => this.#nodes.keyOf(parent, name));
+    const tickets: LeaseTicket[] = [];
+    // One order for all hosts, so that two of them do not wait for each other.
+    const ordered = [...names].sort((left, right) =>
+      (this.#nameAt(left) ?? '') < (this.#nameAt(right) ?? '') ? -1 : 1,
+    );
+    try {
+      for (const name of ordered) {
+        const ticket = await this.#take(call, () => this.#nameAt(name), true).catch((error: unknown) => {
+          if (!MirageError.is(error, 'ETIMEDOUT')) throw error;
+          throw new MirageError(`${name.name} is open for writing at another host`, {
+            errno: 'EBUSY',
+            cause: error,
+            hint: 'try again later, or raise leaseWait of the mount',
+          });
+        });
+        if (ticket !== undefined) tickets.push(ticket);
+      }
+      return await change();
+    } finally {
+      for (const ticket of tickets) this.#giveBackNames(ticket, keys);
     }
   }
 
@@ -140,6 +167,26 @@ export class WriteLeases {
     const inode = this.#nodes.inUse(slot);
     const group = inode === undefined ? this.#nodes.record(slot)?.attributes?.linkGroup : inode.linkGroup;
     return group === undefined ? this.#nodes.keyOf(table.parent(slot), table.name(slot)) : `link ${group}`;
+  }
+
+  /** Of a name, whether it leads to a file or may do so soon; undefined: it leads to something else. */
+  #nameAt({ parent, name }: Name): string | undefined {
+    const { table } = this.#nodes;
+    const slot = table.child(parent, name);
+    if (slot !== NONE) return table.type(slot) === S_IFREG ? this.#nameOf(slot) : undefined;
+    const record = this.#nodes.entry(parent, name);
+    if (record?.kind === 'directory') return undefined;
+    const group = record?.attributes?.linkGroup;
+    return group === undefined ? this.#nodes.keyOf(parent, name) : `link ${group}`;
+  }
+
+  #giveBackNames(ticket: LeaseTicket, keys: readonly string[]): void {
+    const { writeBehind } = this.#nodes;
+    const stored = writeBehind?.async === true ? keys.map((key) => writeBehind.settle(key)) : [];
+    Promise.all(stored).then(
+      () => this.#release(ticket),
+      () => this.#later(AGAIN, () => this.#giveBackNames(ticket, keys)),
+    );
   }
 
   #giveBack(ticket: LeaseTicket | undefined, inode: Inode | undefined): void {
