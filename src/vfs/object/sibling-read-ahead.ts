@@ -2,6 +2,7 @@
  * Reading ahead across files: whoever opens the files of a directory one after the other finds the next ones in the cache. Only while some of
  * them are not there already: a second pass looks at nothing but the files that it opens.
  */
+import { setMaxListeners } from 'node:events';
 import type { EntryRecord } from '../../metadata/contract.js';
 import { NONE, type Slot } from '../inodes/inode-table.js';
 import { Remembered } from '../inodes/remembered.js';
@@ -152,17 +153,22 @@ export class SiblingReadAhead {
   }
 }
 
-const newRun = (directory: string, parent: Slot, last: number, missing: boolean): Run => ({
-  directory,
-  parent,
-  last,
-  length: 0,
-  frontier: last,
-  rows: [],
-  ahead: [],
-  underWay: 0,
-  bytes: 0,
-  abort: new AbortController(),
-  missing,
-  cached: 0,
-});
+function newRun(directory: string, parent: Slot, last: number, missing: boolean): Run {
+  const abort = new AbortController();
+  // One for each file under way: no leak, as Node takes more than ten for.
+  setMaxListeners(UNDER_WAY, abort.signal);
+  return {
+    directory,
+    parent,
+    last,
+    length: 0,
+    frontier: last,
+    rows: [],
+    ahead: [],
+    underWay: 0,
+    bytes: 0,
+    abort,
+    missing,
+    cached: 0,
+  };
+}
