@@ -77,9 +77,15 @@ export class RemoteMount {
   }
 
   #mount(): RemoteVolume {
-    const { features: _, around, connectNear, limit = 2 ** 30, ...rest } = this.#options;
+    const { limit = 2 ** 30 } = this.#options;
     this.#metadata = openMetadata({ file: join(this.folder, 'metadata.db'), log: silent, inThread: true });
     this.#blocks = new BlockCache({ directory: join(this.folder, 'cache'), limit, log: silent });
+    return this.beside();
+  }
+
+  /** A further volume of the server over the same caches; whoever asks for it closes it. */
+  beside(): RemoteVolume {
+    const { features: _, around, connectNear, limit: __, ...rest } = this.#options;
     return new RemoteVolume({
       server: around?.(this.server) ?? this.server,
       ...(connectNear && { connectNear }),
