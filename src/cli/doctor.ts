@@ -8,7 +8,7 @@ import { findConfiguration, runtimeDirectory } from '../config/directories.js';
 import { loadConfiguration } from '../config/load.js';
 import { runningDaemons } from '../daemon/control-client.js';
 import { explain } from '../daemon/explanation.js';
-import { answersThroughKernel } from '../daemon/kernel-answer.js';
+import { answersThroughKernel, isDisconnected } from '../daemon/kernel-answer.js';
 import { checkKernelAccess } from '../daemon/mount-point.js';
 import { isOurs, mountTable } from '../daemon/mount-table.js';
 import { redactionOf } from '../daemon/process.js';
@@ -104,6 +104,10 @@ async function mounts(): Promise<Finding[]> {
           verdict: 'ok',
           said: known ? 'answers' : 'answers; its daemon belongs to somebody else',
         };
+      }
+      if (!known && !(await isDisconnected(path, STORE_DEADLINE))) {
+        const said = 'gives this user no answer; its daemon belongs to somebody else';
+        return { check, verdict: 'warn', said };
       }
       return {
         check,
