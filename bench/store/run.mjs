@@ -12,6 +12,7 @@
  * A run is invalid unless the daemon's cache grew by what was read: it proves that the store was read and no page cache.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -34,7 +35,6 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const MB = 1e6;
 const PART = 64 * MB;
 const SMALL_FILES = 500;
-const PUTS_AT_ONCE = 16;
 const { values: options } = parseArgs({ options: { large: { type: 'string', default: '4000' } } });
 const largeBytes = Number(options.large) * MB;
 const cacheBytes = 2 * largeBytes + 1000 * MB;
@@ -107,16 +107,18 @@ async function main() {
     await client.send(new CreateBucketCommand({ Bucket: 'bench' }));
     const names = ['a', 'b', 'c', 'd'];
     for (const name of names) await putObject(client, `object-${name}`, 100 * MB);
-    const smalls = Array.from({ length: SMALL_FILES }, (_, number) => `small-${number}`);
-    for (let at = 0; at < smalls.length; at += PUTS_AT_ONCE) {
-      const some = smalls.slice(at, at + PUTS_AT_ONCE);
-      await Promise.all(some.map((name) => putObject(client, `small/${name}`, 1000)));
-    }
     await putObject(client, 'large', largeBytes);
     client.destroy();
 
     const configuration = join(folder, 'mirage.yaml');
-    const store = { type: 's3', bucket: 'bench', endpoint, region: 'us-east-1', pathStyle: true };
+    const store = {
+      type: 's3',
+      bucket: 'bench',
+      endpoint,
+      region: 'us-east-1',
+      pathStyle: true,
+      mode: 'write',
+    };
     writeFileSync(
       configuration,
       JSON.stringify({
@@ -138,7 +140,10 @@ async function main() {
     const probe = join(folder, 'latency');
     const source = join(root, 'bench', 'store', 'latency.c');
     await run(['cc', '-O2', '-Wall', '-Wextra', '-Werror', '-o', probe, source]);
-    const paths = smalls.map((name) => join(tree, 'small', name));
+    // Written through the mount, so that mode, owner and times of each are known and no guess of a listing.
+    mkdirSync(join(tree, 'small'));
+    const paths = Array.from({ length: SMALL_FILES }, (_, number) => join(tree, 'small', String(number)));
+    await Promise.all(paths.map((path) => writeFile(path, Buffer.alloc(1000))));
     /** @param {() => Promise<unknown>} work @returns {Promise<{ stat: Latency, forced: Latency, late: Latency }>} */
     const measure = async (work) => {
       await run(['ls', '-lR', tree]);
