@@ -215,6 +215,29 @@ describe('a lease', () => {
     expect(record()).toMatchObject({ epoch: 2, owner: 'b' });
   });
 
+  test('a lease whose grant was long on its way counts from when it was asked for', async () => {
+    const fates: Fate[] = [
+      { there: 1, back: 1, wrong: 'nothing', again: 0 },
+      { there: 1, back: TERM / 2, wrong: 'nothing', again: 0 },
+    ];
+    const fate = (): Fate => fates.shift() ?? { there: 1, back: 1, wrong: 'refused', again: 0 };
+    const a = new Host('a', store, { fate });
+    const b = new Host('b', store);
+    const [, granted] = take(a);
+    await time.advance(10);
+    const [, taken] = take(b);
+    let handedOver = false;
+    void taken.then(() => {
+      handedOver = true;
+    });
+    for (let passed = 0; passed < 2 * TERM && !handedOver; passed += 10) {
+      await time.advance(10);
+      expect(a.believes && b.believes).toBe(false);
+    }
+    expect(await granted).toBe('success');
+    expect(record()).toMatchObject({ epoch: 2, owner: 'b' });
+  });
+
   test('a store out of reach ends the belief in time, and the waiting with its reason', async () => {
     let broken = false;
     const fate = (): Fate => ({ there: 1, back: 1, wrong: broken ? 'refused' : 'nothing', again: 0 });
