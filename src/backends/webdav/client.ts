@@ -60,6 +60,8 @@ export class Client {
   readonly #origin: string;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #credentials: Credentials;
+  /** The scheme of a Destination that the server takes; undefined: none was named yet. */
+  #destinations: 'https' | 'http' | undefined;
   /** Knows no authorities but the usual ones. */
   readonly #ranges: RangeReader | undefined;
 
@@ -127,7 +129,7 @@ export class Client {
   async #patiently(request: Request, signal: AbortSignal | undefined): Promise<Answer> {
     const started = performance.now();
     for (let waits = 0; ; waits++) {
-      const answer = await overall(request.method, await this.#follow(request, signal));
+      const answer = await overall(request.method, await this.#address(request, signal));
       const locked = answer.status === 423 || answer.status === 424;
       if (locked && request.patient === true && performance.now() - started < PATIENCE) {
         await dump(answer.body);
@@ -141,6 +143,29 @@ export class Client {
       await dump(answer.body);
       await sleep(systemTimers, pause, signal ?? NEVER);
     }
+  }
+
+  /**
+   * A server behind an end of the encryption believes that it is asked over http, and takes a Destination with https for one elsewhere: 502.
+   * It is given the one that it knows then.
+   */
+  async #address(request: Request, signal: AbortSignal | undefined): Promise<Answer> {
+    const destination = request.headers?.destination;
+    const names = request.method === 'COPY' || request.method === 'MOVE';
+    if (!names || !destination?.startsWith('https:') || this.#destinations === 'https') {
+      return this.#follow(request, signal);
+    }
+    const plain = { ...request, headers: { ...request.headers, destination: `http${destination.slice(5)}` } };
+    if (this.#destinations === 'http') return this.#follow(plain, signal);
+    const answer = await this.#follow(request, signal);
+    if (answer.status !== 502) {
+      this.#destinations = 'https';
+      return answer;
+    }
+    await dump(answer.body);
+    const again = await this.#follow(plain, signal);
+    if (again.status !== 502) this.#destinations = 'http';
+    return again;
   }
 
   #ownHeaders(method: string, target: string): Record<string, string> {
