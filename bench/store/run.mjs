@@ -7,7 +7,8 @@
  *   memory of a large read  peak resident set of the daemon while `cat` reads a 4 GB object, cold
  *
  * The server, the programs and Mirage share this machine's processors, so the probe also says how late it is woken itself: below that no answer
- * that needs a thread to be woken can come. Known names are those that were listed within the time to live, as `ls` or `find` leaves them. It runs at high priority, to measure the file system and not its own turn.
+ * that needs a thread to be woken can come. It runs at high priority, to measure the file system and not its own turn. Known names are those that
+ * somebody looked at within the time to live; half were made through the mount, half by another tool.
  * `-- --large MB` takes another size for the large object: a shorter run, which says nothing of the goal.
  * A run is invalid unless the daemon's cache grew by what was read: it proves that the store was read and no page cache.
  */
@@ -108,6 +109,8 @@ async function main() {
     const names = ['a', 'b', 'c', 'd'];
     for (const name of names) await putObject(client, `object-${name}`, 100 * MB);
     await putObject(client, 'large', largeBytes);
+    const numbers = Array.from({ length: SMALL_FILES / 2 }, (_, number) => number);
+    await Promise.all(numbers.map((number) => putObject(client, `others/${number}`, 1000)));
     client.destroy();
 
     const configuration = join(folder, 'mirage.yaml');
@@ -140,13 +143,15 @@ async function main() {
     const probe = join(folder, 'latency');
     const source = join(root, 'bench', 'store', 'latency.c');
     await run(['cc', '-O2', '-Wall', '-Wextra', '-Werror', '-o', probe, source]);
-    // Written through the mount, so that mode, owner and times of each are known and no guess of a listing.
-    mkdirSync(join(tree, 'small'));
-    const paths = Array.from({ length: SMALL_FILES }, (_, number) => join(tree, 'small', String(number)));
-    await Promise.all(paths.map((path) => writeFile(path, Buffer.alloc(1000))));
+    // Half of the files were made here, half by another tool.
+    mkdirSync(join(tree, 'own'));
+    const own = numbers.map((number) => join(tree, 'own', String(number)));
+    await Promise.all(own.map((path) => writeFile(path, Buffer.alloc(1000))));
+    const paths = [...own, ...numbers.map((number) => join(tree, 'others', String(number)))];
     /** @param {() => Promise<unknown>} work @returns {Promise<{ stat: Latency, forced: Latency, late: Latency }>} */
     const measure = async (work) => {
-      await run(['ls', '-lR', tree]);
+      // Each was looked at once: what is measured is known.
+      await run(['stat', ...paths]);
       const latency = start(['nice', '-n', '-15', probe, ...paths], { input: true });
       await work();
       latency.child.stdin?.end('end\n');
