@@ -103,9 +103,9 @@ describe('names and attributes of an S3 mount', () => {
         return (await kernelRequests()) - before;
       };
       await walks(2);
-      // Each opens the directory and closes it.
+      // Each opens the directory and closes it; the names would cost four more at least.
       const [few, many] = [await walks(1), await walks(11)];
-      expect((many - few) / 10).toBeLessThan(4.5);
+      expect((many - few) / 10).toBeLessThan(7);
 
       // It has the directory open all the time, and reads it from the start again and again.
       const program = `

@@ -21,6 +21,7 @@ function build(): void {
     'test/fast-check.ts',
     'test/fuse',
     'test/native',
+    'test/scratch',
   ]) {
     mkdirSync(dirname(join(tree, name)), { recursive: true });
     cpSync(join(root, name), join(tree, name), { recursive: true });

@@ -14,8 +14,12 @@ export interface LeaseLocksParts {
   readonly makeFolder: (key: string, context: Context) => Promise<unknown>;
 }
 
+/** Servers count in whole seconds, and say what is left of them: so many more are asked for. */
+const SPARE_SECONDS = 2;
+
 interface Held {
   readonly lock: Lock;
+  /** What the server is asked for. */
   readonly seconds: number;
 }
 
@@ -38,11 +42,11 @@ export class LeaseLocks implements StoreLocks {
 
   async acquire(key: string, id: string, term: number, context: Context): Promise<boolean> {
     if (this.#held.has(id) && (await this.renew(key, id, context))) return true;
-    const seconds = Math.floor(term / 1000);
+    const seconds = Math.ceil(term / 1000) + SPARE_SECONDS;
     const lock = (await this.#lock(key, id, seconds, context)) ?? (await this.#find(key, id, context));
     if (lock === undefined) return false;
     this.#held.set(id, { lock, seconds });
-    if (lock.milliseconds >= seconds * 1000) return true;
+    if (lock.milliseconds >= term) return true;
     // It was found again, with less left than it had.
     if (lock.milliseconds === 0) return this.renew(key, id, context);
     await this.release(key, id, context);

@@ -31,6 +31,8 @@ export class KernelListings {
   readonly #clock: Clock;
   readonly #kept = new Map<NodeId, Kept>();
   #expiry: NodeJS.Timeout | undefined;
+  /** Monotonic time of it, milliseconds. */
+  #expiresAt = Number.POSITIVE_INFINITY;
 
   constructor(notifier: KernelNotifier, clock: Clock) {
     this.#notifier = notifier;
@@ -104,24 +106,28 @@ export class KernelListings {
   close(): void {
     clearTimeout(this.#expiry);
     this.#expiry = undefined;
+    this.#expiresAt = Number.POSITIVE_INFINITY;
     this.#kept.clear();
   }
 
   /** Whoever goes back to the start of a directory that he has open is not heard of: the listing ends with its time then. */
   #watch(until: number): void {
-    if (this.#expiry !== undefined || until === Number.POSITIVE_INFINITY) return;
-    const expire = (): void => {
-      this.#expiry = undefined;
-      const now = this.#clock.monotonic();
-      let next = Number.POSITIVE_INFINITY;
-      for (const kept of this.#kept.values()) {
-        if (kept.handles === 0) continue;
-        if (kept.until <= now) this.forget(kept.node);
-        else next = Math.min(next, kept.until);
-      }
-      this.#watch(next);
-    };
-    this.#expiry = setTimeout(expire, Math.max(1, until - this.#clock.monotonic()));
+    if (until >= this.#expiresAt) return;
+    clearTimeout(this.#expiry);
+    this.#expiresAt = until;
+    this.#expiry = setTimeout(() => this.#expire(), Math.max(1, until - this.#clock.monotonic()));
     this.#expiry.unref();
+  }
+
+  #expire(): void {
+    this.#expiresAt = Number.POSITIVE_INFINITY;
+    const now = this.#clock.monotonic();
+    let next = Number.POSITIVE_INFINITY;
+    for (const kept of this.#kept.values()) {
+      if (kept.handles === 0) continue;
+      if (kept.until <= now) this.forget(kept.node);
+      else next = Math.min(next, kept.until);
+    }
+    this.#watch(next);
   }
 }
