@@ -4,7 +4,6 @@ import { limit } from '../../src/backends/layers/limit.js';
 import { readBack } from '../../src/backends/layers/read-back.js';
 import { defaultRetry, retry } from '../../src/backends/layers/retry.js';
 import { timeout } from '../../src/backends/layers/timeout.js';
-import { systemClock } from '../../src/clock/clock.js';
 import { systemTimers } from '../../src/clock/timers.js';
 
 /** One call in so many goes wrong, but never more than so many times in a row for the same reason: layers give up, too. */
@@ -39,6 +38,6 @@ export function overBadLine(
     // What is broken off in the middle can only go on if it is known of which version it was.
     return { kind: 'reset', bytes: match === undefined ? 0 : Math.floor(random() * 100_000) };
   };
-  const bad = chaos(store, { next, timers: systemTimers, clock: systemClock });
+  const bad = chaos(store, { next, timers: systemTimers });
   return readBack(retry(limit(timeout(bad), 64), { ...defaultRetry, firstDelay: 1 }));
 }

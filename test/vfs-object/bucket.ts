@@ -194,6 +194,7 @@ export class Bucket implements DirectoryBackend, CopyBackend, AttributeBackend {
     const stored = this.objects.get(key);
     if (stored === undefined) throw new MirageError(`${key}: no such object`, { errno: 'ENOENT' });
     const changed = this.#store(key, stored.bytes, attributes);
+    this.after?.('setAttributes', key);
     return describe(key, 'file', changed, true);
   }
 

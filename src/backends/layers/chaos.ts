@@ -34,7 +34,8 @@ export interface ChaosOptions {
   /** Called once per call, in the order they come. */
   readonly next: (call: Call) => Fault;
   readonly timers: Timers;
-  readonly clock: Clock;
+  /** By it listings may come late (`stale`): every directory is listed before it changes then. Without one none does. */
+  readonly clock?: Clock;
 }
 
 /** Milliseconds for which it is known what a directory held. */
@@ -85,7 +86,7 @@ class Past {
 
 /** Makes a good store behave like a bad one, for tests of everything above it. */
 export function chaos(inner: Backend, options: ChaosOptions): Backend {
-  const past = new Past(inner, options.clock);
+  const past = options.clock && new Past(inner, options.clock);
   const unsettled = (operation: OperationName, message: string) =>
     new MirageError(`${operation}: ${message}`, {
       errno: 'EIO',
@@ -97,7 +98,7 @@ export function chaos(inner: Backend, options: ChaosOptions): Backend {
     const fault = options.next({ operation, key });
     if (fault.kind === 'latency') await sleep(options.timers, fault.milliseconds, context.signal);
     if (fault.kind === 'unavailable') throw unsettled(operation, '503');
-    if (CHANGES.has(operation)) await past.keep(key, context);
+    if (CHANGES.has(operation)) await past?.keep(key, context);
     const answer = await proceed(context);
     if (fault.kind === 'reset') throw unsettled(operation, 'connection reset');
     return answer;
@@ -106,7 +107,7 @@ export function chaos(inner: Backend, options: ChaosOptions): Backend {
     ...faulty,
     ...(hasRemoveMany(faulty) && {
       async removeMany(removals: readonly Removal[], context: Context) {
-        for (const { key } of removals) await past.keep(key, context);
+        for (const { key } of removals) await past?.keep(key, context);
         return faulty.removeMany(removals, context);
       },
     }),
@@ -115,7 +116,7 @@ export function chaos(inner: Backend, options: ChaosOptions): Backend {
       if (fault.kind === 'latency') await sleep(options.timers, fault.milliseconds, context.signal);
       if (fault.kind === 'unavailable' || fault.kind === 'reset') throw unsettled('list', 'connection reset');
       const late =
-        fault.kind === 'stale' && cursor === undefined ? past.at(prefix, fault.milliseconds) : undefined;
+        fault.kind === 'stale' && cursor === undefined ? past?.at(prefix, fault.milliseconds) : undefined;
       return late === undefined ? inner.list(prefix, cursor, context) : { entries: late, cursor: undefined };
     },
     async read(key, range, sink, context, match) {

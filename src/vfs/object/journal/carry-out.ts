@@ -180,6 +180,7 @@ export class CarryOut {
         match === undefined ? { kind: 'any' as const } : { kind: 'match' as const, validator: match };
       try {
         await this.#remove({ key: from, precondition: condition });
+        outcomes.settled(from, undefined, undefined, work);
       } catch (error) {
         if (!MirageError.is(error, 'ESTALE')) throw error;
         // Another host wrote under the old name meanwhile: that is its file, and stays.
@@ -304,6 +305,7 @@ export class CarryOut {
       if (source !== validator)
         outcomes.settled(to, source, { ...made, key: to, kind: 'file', validator }, work);
     }
+    outcomes.settled(from, undefined, undefined, work);
     outcomes.settled(key, `pending:${nonce}`, made, work);
   }
 }

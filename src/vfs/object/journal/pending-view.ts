@@ -2,7 +2,7 @@
 import type { ListPage, ObjectInfo, StoredAttributes, Validator } from '../../../backends/contract.js';
 import { MirageError } from '../../../errors/mirage-error.js';
 import type { Fetched, FetchRequest, MountIndex, StorePort } from '../../../ports/store-port.js';
-import { futureOf, type IntentOf, isWithin, keysOf, nonceOf } from './intent.js';
+import { futureOf, type Intent, type IntentOf, isWithin, keysOf, nonceOf } from './intent.js';
 import type { Queue, Work } from './queue.js';
 import type { StagedBytes } from './staged-bytes.js';
 import type { Versions } from './versions.js';
@@ -11,8 +11,8 @@ import type { Versions } from './versions.js';
 interface Future {
   /** What will be there. */
   readonly info?: ObjectInfo;
-  /** What will not be there any more. */
-  readonly gone?: ObjectInfo['kind'];
+  /** What will not be there any more, whatever takes its place: a key may be that of a file and of a directory. */
+  readonly gone?: readonly ObjectInfo['kind'][];
   /** Attributes of what is there. */
   readonly attributes?: StoredAttributes;
 }
@@ -46,7 +46,7 @@ export class PendingView {
     let found = await this.#statStore(key, this.#moves(), signal);
     const future = this.#future(key) ?? before;
     if (future?.info !== undefined) return future.info;
-    if (found !== undefined && future?.gone === found.kind) found = undefined;
+    if (found !== undefined) found = isGone(found.kind, future) ? undefined : this.#called(key, found);
     if (found !== undefined && future?.attributes !== undefined) {
       found = { ...found, attributes: future.attributes };
     }
@@ -71,7 +71,7 @@ export class PendingView {
     for (const entry of page.entries) {
       const key = source === prefix ? entry.key : prefix + entry.key.slice((source as string).length);
       const future = this.#future(key);
-      if (future?.gone === entry.kind || future?.info?.kind === entry.kind) continue;
+      if (isGone(entry.kind, future) || future?.info?.kind === entry.kind) continue;
       const attributes = future?.attributes ?? entry.attributes;
       entries.push(
         key === entry.key && attributes === entry.attributes ? entry : { ...entry, key, attributes },
@@ -171,43 +171,30 @@ export class PendingView {
     return this.#fetchAs(request, name, (asked) => this.#port.fetch(this.#mount, asked, signal));
   }
 
+  /**
+   * A version as the volume calls it: what a change of attributes has made that nobody has heard of yet goes by the name from before, what such a
+   * change has ended meanwhile by the name from after.
+   */
+  #called(key: string, found: ObjectInfo): ObjectInfo {
+    let validator = found.validator;
+    for (const { intent } of this.#queue.at(key)) {
+      const { kind } = intent;
+      if (kind !== 'setAttributes' || intent.precondition.kind !== 'match') continue;
+      if (found.attributes?.writer === intent.nonce) validator = intent.precondition.validator;
+    }
+    if (validator !== undefined) validator = this.#versions.known(key, validator);
+    return validator === found.validator ? found : { ...found, validator };
+  }
+
   /** What the work that was accepted before `before` makes of a key: what comes along with a directory, and what was asked for since. */
   #future(key: string, before = Number.POSITIVE_INFINITY): Future | undefined {
     const move = this.#moveOf(key, before);
     const source = move === undefined ? undefined : sourceOf(key, move);
     let future = source === undefined ? undefined : this.#future(source, move?.sequence);
-    if (future?.info !== undefined) future = { info: { ...future.info, key } };
+    if (future?.info !== undefined) future = { ...future, info: { ...future.info, key } };
     for (const { sequence, intent } of this.#queue.at(key)) {
       if (sequence >= before || sequence < (move?.sequence ?? 0)) continue;
-      switch (intent.kind) {
-        case 'put':
-          future = { info: futureOf(intent, 'file', intent.size, intent.attributes) };
-          break;
-        case 'makeDirectory':
-          future = { info: futureOf(intent, 'directory', undefined, intent.attributes) };
-          break;
-        case 'remove':
-          future = { gone: 'file' };
-          break;
-        case 'removeDirectory':
-          future = { gone: 'directory' };
-          break;
-        case 'copy':
-          if (intent.key === key) future = { info: futureOf(intent, 'file', intent.size, intent.attributes) };
-          else if (intent.removes) future = { gone: 'file' };
-          break;
-        case 'moveTree':
-          future =
-            intent.key === key
-              ? { info: futureOf(intent, 'directory', undefined, intent.attributes) }
-              : { gone: 'directory' };
-          break;
-        case 'setAttributes':
-          future =
-            future?.info === undefined
-              ? { ...future, attributes: intent.attributes }
-              : { info: { ...future.info, attributes: intent.attributes } };
-      }
+      future = changed(future, intent, key);
     }
     return future;
   }
@@ -282,6 +269,35 @@ export class PendingView {
     return undefined;
   }
 }
+
+/** What one more change makes of a key. */
+function changed(future: Future | undefined, intent: Intent, key: string): Future | undefined {
+  const gone = future?.gone ?? [];
+  const there = (info: ObjectInfo): Future => ({ gone, info });
+  switch (intent.kind) {
+    case 'put':
+      return there(futureOf(intent, 'file', intent.size, intent.attributes));
+    case 'makeDirectory':
+      return there(futureOf(intent, 'directory', undefined, intent.attributes));
+    case 'remove':
+      return { gone: [...gone, 'file'] };
+    case 'removeDirectory':
+      return { gone: [...gone, 'directory'] };
+    case 'copy':
+      if (intent.key === key) return there(futureOf(intent, 'file', intent.size, intent.attributes));
+      return intent.removes ? { gone: [...gone, 'file'] } : future;
+    case 'moveTree':
+      if (intent.key === key) return there(futureOf(intent, 'directory', undefined, intent.attributes));
+      return { gone: [...gone, 'directory'] };
+    case 'setAttributes':
+      return future?.info === undefined
+        ? { ...future, attributes: intent.attributes }
+        : there({ ...future.info, attributes: intent.attributes });
+  }
+}
+
+const isGone = (kind: ObjectInfo['kind'], future: Future | undefined): boolean =>
+  future?.gone?.includes(kind) === true;
 
 /** Where something below the target of a move comes from. */
 function sourceOf(key: string, { intent }: Work): string | undefined {

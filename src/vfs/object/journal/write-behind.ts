@@ -151,7 +151,8 @@ export class WriteBehind implements StorePort {
     return this.#port.features(mount);
   }
   stat(mount: MountIndex, key: string, signal?: AbortSignal): Promise<ObjectInfo | undefined> {
-    return this.#queue.size === 0 ? this.#port.stat(mount, key, signal) : this.#view.stat(key, signal);
+    const plain = this.#queue.size === 0 && !this.async;
+    return plain ? this.#port.stat(mount, key, signal) : this.#view.stat(key, signal);
   }
   list(
     mount: MountIndex,
